@@ -1,0 +1,271 @@
+"""All that ``actions/`` needs from Firedoor: the contract of an action and its context.
+
+An action is an object of one of three classes, chosen by its effect:
+
+- ``ReadAction``: READ; repeated freely.
+- ``NotifyAction``: NOTIFY; composes notices, which Firedoor sends through its outbox.
+- ``ChangeAction``: CHANGE (reversible) or IRREVERSIBLE; observe, plan, apply, verify, undo.
+
+Secrets never enter parameters, facts, plans, notes or messages: new material goes from issuer to
+store inside one call.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from bot.model.containment import Containment, Control
+from bot.model.endpoint import Endpoint
+from bot.model.outcome import Evidence, Outcome, Proof
+from bot.model.plan import Plan
+
+
+class Effect(StrEnum):
+    """What an action does to the world, from harmless to final."""
+
+    READ = "read"
+    NOTIFY = "notify"
+    CHANGE = "change"
+    IRREVERSIBLE = "irreversible"
+
+
+class Params(BaseModel):
+    """What ``with:`` may hold under a step. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Facts(BaseModel):
+    """What a step leaves for later steps, as ``steps.<id>.<name>``. Declared, so that references
+    are checked before a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+P = TypeVar("P", bound=Params)
+T = TypeVar("T")
+
+
+class Containments(Protocol):
+    """The desk that holds containments: the desired state of every gateway."""
+
+    def hold(self, containment: Containment) -> None:
+        """Put a containment in force and wait until its gateway reports it. Safe to repeat.
+
+        Raises:
+            ProviderUnreachable: The gateway gives no answer; the containment stays wanted, and is
+                converged to as soon as the gateway is back.
+
+            ProviderRefused: The gateway refuses the configuration; the containment is withdrawn.
+        """
+
+    def lift(self, containment_ids: Sequence[str], by: str) -> None:
+        """End containments and wait until their gateways report it. Safe to repeat."""
+
+    def get(self, containment_id: str) -> Containment | None: ...
+
+    def in_force(self, gateway: str, endpoint: str | None = None) -> tuple[Containment, ...]:
+        """Return what is in force at a gateway (on one endpoint), oldest first."""
+
+    def default_gateway(self, endpoint: str) -> str:
+        """Return the name of the gateway that serves an endpoint.
+
+        Raises:
+            BadInput: None or several are configured and nothing says which one.
+        """
+
+    def gateway(self, name: str) -> Gateway: ...
+
+
+class Gateway(Protocol):
+    """One gateway that can be brought to a given set of controls."""
+
+    @property
+    def name(self) -> str: ...
+
+    def supports(self, control: Control) -> bool: ...
+
+    def version_of(self, controls: Sequence[Control]) -> str:
+        """Return the version that stands for this set of controls. Pure; order is irrelevant."""
+
+    def converge(self, controls: Sequence[Control]) -> str:
+        """Bring the gateway to exactly this set and return the version that it reports.
+
+        Safe to repeat. Returns only once the gateway itself reports the version.
+
+        Raises:
+            ProviderUnreachable: No usable answer, or the version was not taken in time.
+
+            ProviderRefused: The gateway refuses the configuration; the old one serves on.
+        """
+
+    def observe(self) -> str:
+        """Return the version that the gateway reports now. Raises ProviderUnreachable."""
+
+
+class EvidenceDesk(Protocol):
+    """Keeps files by content."""
+
+    def keep(self, name: str, content: bytes, media_type: str, summary: str) -> Evidence:
+        """Keep bytes under the incident. The same name and bytes twice are one evidence."""
+
+    def read(self, evidence: Evidence) -> bytes:
+        """Return the bytes, after checking them against their SHA-256."""
+
+
+class PostmortemDesk(Protocol):
+    """Drafts the postmortem of an incident from the journal."""
+
+    def draft(self) -> Sequence[Evidence]:
+        """Write Markdown, HTML and PDF and keep them as evidence, in this order."""
+
+
+class Notes(Protocol):
+    """A step's own durable notes, for what has no idempotency token on the other side."""
+
+    def write(self, body: Mapping[str, Any]) -> None:
+        """Journal a note. It is durable when this returns: write it *before* the remote call."""
+
+    def read(self) -> Sequence[Mapping[str, Any]]:
+        """Return this step's notes of this and earlier attempts, oldest first."""
+
+
+class Context(Protocol):
+    """What an action may use besides its parameters. Made anew for every call."""
+
+    @property
+    def incident_id(self) -> str: ...
+    @property
+    def incident_title(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def step_id(self) -> str: ...
+    @property
+    def actor(self) -> str:
+        """Who is answerable: the approver, or who started the run."""
+
+    @property
+    def ttl_s(self) -> float | None:
+        """The step's ``ttl``, for actions with ``contains``."""
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """The whole inventory, by endpoint key."""
+
+    @property
+    def containments(self) -> Containments: ...
+    @property
+    def evidence(self) -> EvidenceDesk: ...
+    @property
+    def notes(self) -> Notes: ...
+    @property
+    def postmortem(self) -> PostmortemDesk: ...
+
+    def now(self) -> datetime:
+        """The time, in UTC."""
+
+    def connection(self, type_: type[T], name: str | None = None) -> T:
+        """Return the configured connection of a class, by name, or the only one.
+
+        Raises:
+            BadInput: There is none of that name, or several and no name.
+        """
+
+
+class Action(ABC, Generic[P]):
+    """
+    Base of the three kinds. Subclasses set the class variables.
+
+    Attributes:
+        name: ``family.verb``, as runbooks say it under ``uses``.
+
+        params: Model of ``with``.
+
+        facts: Model of what later steps may refer to.
+
+        timeout_s: For each call, unless the step says otherwise.
+
+        contains: True if it puts a containment in force; its steps must have a ``ttl``.
+    """
+
+    name: ClassVar[str]
+    effect: ClassVar[Effect]
+    params: type[P]
+    facts: ClassVar[type[Facts]] = Facts
+    timeout_s: ClassVar[float] = 30.0
+    contains: ClassVar[bool] = False
+
+    def read_params(self, values: Mapping[str, Any]) -> P:
+        return self.params.model_validate(values)
+
+
+class ReadAction(Action[P]):
+    """Looks and changes nothing."""
+
+    effect = Effect.READ
+
+    @abstractmethod
+    def run(self, params: P, ctx: Context) -> Outcome:
+        """Look. Raises ProviderUnreachable, ProviderRefused."""
+
+
+class NotifyAction(Action[P]):
+    """Tells people. It only composes: Firedoor sends, once per notice key."""
+
+    effect = Effect.NOTIFY
+
+    @abstractmethod
+    def compose(self, params: P, ctx: Context) -> Outcome:
+        """Return the notices to send. Reads only."""
+
+
+class ChangeAction(Action[P]):
+    """Changes another system, in five parts."""
+
+    effect = Effect.CHANGE
+
+    @abstractmethod
+    def observe(self, params: P, ctx: Context) -> Any:
+        """Return, as JSON, what is there now and would be changed. Read-only."""
+
+    @abstractmethod
+    def plan(self, params: P, observed: Any) -> Plan:
+        """Return the exact before and after. Pure: equal arguments, equal digest."""
+
+    @abstractmethod
+    def apply(self, plan: Plan, ctx: Context) -> Outcome:
+        """Make the change. Called again after a crash at any line, so it observes before it
+        repeats.
+
+        Raises:
+            Ambiguous: Whether it happened cannot be decided; a person will.
+        """
+
+    def in_progress(self, plan: Plan, observed: Any, ctx: Context) -> bool:
+        """Tell whether what is observed now is the plan half or wholly done *by this step*.
+
+        Asked before ``apply`` when the world no longer matches ``plan.before``: True means that
+        an earlier, interrupted attempt of this step made the difference, so apply may go on;
+        False voids the plan.
+        """
+        del plan, observed
+        return bool(ctx.notes.read())
+
+    @abstractmethod
+    def verify(self, plan: Plan, ctx: Context) -> Proof:
+        """Prove the effect from outside, including that the neighbours still work."""
+
+    @abstractmethod
+    def undo(self, plan: Plan, ctx: Context) -> Outcome:
+        """Restore exactly ``plan.before``.
+
+        Raises:
+            UndoConflict: Someone else changed it; the message holds the difference.
+        """

@@ -1,0 +1,5 @@
+"""The database: SQLAlchemy tables, the mapping to models, Alembic migrations."""
+
+from bot.store.store import SqlStore
+
+__all__ = ["SqlStore"]

@@ -1,0 +1,109 @@
+"""The tables. Moments are ISO 8601 text with microseconds in UTC, so that they sort and hash."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+journal = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("incident_id", sa.Text, index=True),
+    sa.Column("run_id", sa.Text, index=True),
+    sa.Column("step_id", sa.Text),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("previous_hash", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+)
+
+incidents = sa.Table(
+    "incidents",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, index=True),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("opened_at", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text),
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Text, primary_key=True),
+    sa.Column("starts_at", sa.Text, primary_key=True),
+    sa.Column("incident_id", sa.Text, nullable=False),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("incident_id", sa.Text, nullable=False, index=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("runbook_id", sa.Text, nullable=False),
+    sa.Column("runbook_digest", sa.Text, nullable=False),
+    sa.Column("runbook_text", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, index=True),
+    sa.Column("started_at", sa.Text, nullable=False),
+    sa.Column("ended_at", sa.Text),
+    sa.Column("state", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("events", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("commands", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("cancel", sa.Text),
+    sa.UniqueConstraint("incident_id", "number"),
+)
+
+containments = sa.Table(
+    "containments",
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("incident_id", sa.Text, nullable=False, index=True),
+    sa.Column("gateway", sa.Text, nullable=False, index=True),
+    sa.Column("lifted_at", sa.Text),
+    sa.Column("content", sa.Text, nullable=False),
+)
+
+asks = sa.Table(
+    "asks",
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("token", sa.Text, nullable=False, unique=True),
+    sa.Column("run_id", sa.Text, nullable=False, index=True),
+    sa.Column("step_id", sa.Text, nullable=False),
+    sa.Column("closed", sa.Text, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("incident_id", sa.Text, nullable=False, index=True),
+    sa.Column("parcel", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_at", sa.Text, nullable=False),
+    sa.Column("ref", sa.Text),
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+)
+
+evidence = sa.Table(
+    "evidence",
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("incident_id", sa.Text, nullable=False),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.UniqueConstraint("incident_id", "id"),
+)

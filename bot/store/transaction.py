@@ -1,0 +1,452 @@
+"""One transaction: the mapping between models and rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from bot.errors import NotFound
+from bot.model.ask import Ask, Parcel, StoredParcel
+from bot.model.base import canonical_json
+from bot.model.containment import Containment
+from bot.model.incident import Incident, IncidentStatus, Origin, Run, RunStatus, Severity
+from bot.model.journal import GENESIS, Record, hash_of, moment_text
+from bot.model.outcome import Evidence
+from bot.ports import StoredRun
+from bot.store import tables as t
+
+Row = sa.Row[Any]
+
+
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else moment_text(value)
+
+
+class SqlTransaction:
+    """Implements ``bot.ports.Transaction``."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def _execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
+        result = self._connection.execute(statement)
+        assert isinstance(result, sa.CursorResult)  # noqa: S101  # what Core returns
+        return result
+
+    def _one(self, statement: sa.Executable) -> Row | None:
+        return self._execute(statement).first()
+
+    def _all(self, statement: sa.Executable) -> Sequence[Row]:
+        return self._execute(statement).all()
+
+    # --- journal -------------------------------------------------------------------------------
+
+    def append(
+        self,
+        *,
+        at: datetime,
+        kind: str,
+        body: dict[str, Any],
+        actor: str = "firedoor",
+        incident_id: str | None = None,
+        run_id: str | None = None,
+        step_id: str | None = None,
+    ) -> Record:
+        last = self._one(
+            sa.select(t.journal.c.seq, t.journal.c.hash).order_by(t.journal.c.seq.desc()).limit(1)
+        )
+        seq, previous = (1, GENESIS) if last is None else (last.seq + 1, last.hash)
+        record_hash = hash_of(
+            seq=seq,
+            at=moment_text(at),
+            incident_id=incident_id,
+            run_id=run_id,
+            step_id=step_id,
+            actor=actor,
+            kind=kind,
+            body=body,
+            previous_hash=previous,
+        )
+        values = {
+            "seq": seq,
+            "at": moment_text(at),
+            "incident_id": incident_id,
+            "run_id": run_id,
+            "step_id": step_id,
+            "actor": actor,
+            "kind": kind,
+            "previous_hash": previous,
+            "hash": record_hash,
+        }
+        self._execute(t.journal.insert().values(**values, body=canonical_json(body)))
+        return Record(**{**values, "at": at}, body=body)
+
+    def records(
+        self,
+        incident_id: str | None = None,
+        run_id: str | None = None,
+        step_id: str | None = None,
+        kind: str | None = None,
+    ) -> Sequence[Record]:
+        query = sa.select(t.journal).order_by(t.journal.c.seq)
+        wanted = {"incident_id": incident_id, "run_id": run_id, "step_id": step_id, "kind": kind}
+        for column, value in wanted.items():
+            if value is not None:
+                query = query.where(t.journal.c[column] == value)
+        return [
+            Record(**{**row._mapping, "body": json.loads(row.body)}) for row in self._all(query)
+        ]
+
+    # --- incidents and alerts ------------------------------------------------------------------
+
+    def add_incident(self, *, key: str, title: str, severity: Severity, at: datetime) -> Incident:
+        status = IncidentStatus.DECLARED
+        result = self._execute(
+            t.incidents.insert().values(
+                key=key,
+                title=title,
+                severity=severity.value,
+                status=status.value,
+                opened_at=_moment(at),
+            )
+        )
+        number = (result.inserted_primary_key or (0,))[0]
+        return Incident(
+            id=f"INC-{number}", key=key, title=title, severity=severity, opened_at=at, status=status
+        )
+
+    def incident(self, incident_id: str) -> Incident:
+        row = self._one(sa.select(t.incidents).where(t.incidents.c.number == _number(incident_id)))
+        if row is None:
+            raise NotFound(f"There is no incident {incident_id}. `firedoor incidents` lists them.")
+        return _incident(row)
+
+    def open_incident(self, key: str) -> Incident | None:
+        row = self._one(
+            sa.select(t.incidents)
+            .where(t.incidents.c.key == key, t.incidents.c.status != IncidentStatus.CLOSED.value)
+            .order_by(t.incidents.c.number.desc())
+        )
+        return None if row is None else _incident(row)
+
+    def incidents(self) -> Sequence[Incident]:
+        rows = self._all(sa.select(t.incidents).order_by(t.incidents.c.number.desc()))
+        return [_incident(row) for row in rows]
+
+    def save_incident(self, incident: Incident) -> None:
+        self._execute(
+            t.incidents.update()
+            .where(t.incidents.c.number == _number(incident.id))
+            .values(
+                title=incident.title,
+                severity=incident.severity.value,
+                status=incident.status.value,
+                channel=incident.channel,
+            )
+        )
+
+    def seen_alert(self, *, source: str, fingerprint: str, starts_at: datetime) -> str | None:
+        row = self._one(
+            sa.select(t.alerts.c.incident_id).where(
+                t.alerts.c.source == source,
+                t.alerts.c.fingerprint == fingerprint,
+                t.alerts.c.starts_at == _moment(starts_at),
+            )
+        )
+        return None if row is None else str(row.incident_id)
+
+    def remember_alert(
+        self, *, source: str, fingerprint: str, starts_at: datetime, incident_id: str
+    ) -> None:
+        self._execute(
+            t.alerts.insert().values(
+                source=source,
+                fingerprint=fingerprint,
+                starts_at=_moment(starts_at),
+                incident_id=incident_id,
+            )
+        )
+
+    # --- runs ----------------------------------------------------------------------------------
+
+    def add_run(
+        self,
+        *,
+        incident_id: str,
+        runbook_id: str,
+        runbook_digest: str,
+        runbook_text: str,
+        origin: Origin,
+        at: datetime,
+    ) -> Run:
+        count = self._execute(
+            sa.select(sa.func.count()).where(t.runs.c.incident_id == incident_id)
+        ).scalar_one()
+        run = Run(
+            id=f"{incident_id}-R{count + 1}",
+            incident_id=incident_id,
+            runbook_id=runbook_id,
+            runbook_digest=runbook_digest,
+            runbook_text=runbook_text,
+            origin=origin,
+            started_at=at,
+        )
+        self._execute(
+            t.runs.insert().values(
+                id=run.id,
+                incident_id=incident_id,
+                number=count + 1,
+                runbook_id=runbook_id,
+                runbook_digest=runbook_digest,
+                runbook_text=runbook_text,
+                origin=canonical_json(origin.model_dump(mode="json")),
+                status=run.status.value,
+                started_at=_moment(at),
+            )
+        )
+        return run
+
+    def run(self, run_id: str) -> StoredRun:
+        row = self._one(sa.select(t.runs).where(t.runs.c.id == run_id))
+        if row is None:
+            raise NotFound(f"There is no run {run_id}. `firedoor status` lists the current ones.")
+        return StoredRun(
+            run=_run(row),
+            state=json.loads(row.state),
+            events=row.events,
+            commands=tuple(json.loads(row.commands)),
+            cancel=json.loads(row.cancel) if row.cancel else None,
+        )
+
+    def runs(self, incident_id: str | None = None, unfinished: bool = False) -> Sequence[Run]:
+        query = sa.select(t.runs).order_by(t.runs.c.started_at, t.runs.c.id)
+        if incident_id is not None:
+            query = query.where(t.runs.c.incident_id == incident_id)
+        if unfinished:
+            query = query.where(t.runs.c.status == RunStatus.RUNNING.value)
+        return [_run(row) for row in self._all(query)]
+
+    def save_run(
+        self,
+        run: Run,
+        *,
+        state: dict[str, Any],
+        events: int,
+        commands: Sequence[dict[str, Any]],
+    ) -> None:
+        self._execute(
+            t.runs.update()
+            .where(t.runs.c.id == run.id)
+            .values(
+                status=run.status.value,
+                ended_at=_moment(run.ended_at),
+                state=canonical_json(state),
+                events=events,
+                commands=canonical_json(list(commands)),
+            )
+        )
+
+    def ask_to_cancel(self, run_id: str, *, by: str, reason: str) -> None:
+        self._execute(
+            t.runs.update()
+            .where(t.runs.c.id == run_id, t.runs.c.cancel.is_(None))
+            .values(cancel=canonical_json({"by": by, "reason": reason}))
+        )
+
+    # --- containments --------------------------------------------------------------------------
+
+    def add_containment(self, containment: Containment) -> None:
+        self._execute(
+            t.containments.insert().values(
+                id=containment.id,
+                incident_id=containment.incident_id,
+                gateway=containment.gateway,
+                lifted_at=_moment(containment.lifted_at),
+                content=containment.model_dump_json(),
+            )
+        )
+
+    def containment(self, containment_id: str) -> Containment | None:
+        row = self._one(sa.select(t.containments).where(t.containments.c.id == containment_id))
+        return None if row is None else Containment.model_validate_json(row.content)
+
+    def containments(
+        self,
+        *,
+        incident_id: str | None = None,
+        gateway: str | None = None,
+        in_force: bool = False,
+    ) -> Sequence[Containment]:
+        query = sa.select(t.containments).order_by(t.containments.c.position)
+        if incident_id is not None:
+            query = query.where(t.containments.c.incident_id == incident_id)
+        if gateway is not None:
+            query = query.where(t.containments.c.gateway == gateway)
+        if in_force:
+            query = query.where(t.containments.c.lifted_at.is_(None))
+        return [Containment.model_validate_json(row.content) for row in self._all(query)]
+
+    def save_containment(self, containment: Containment) -> None:
+        self._execute(
+            t.containments.update()
+            .where(t.containments.c.id == containment.id)
+            .values(lifted_at=_moment(containment.lifted_at), content=containment.model_dump_json())
+        )
+
+    def remove_containment(self, containment_id: str) -> None:
+        self._execute(t.containments.delete().where(t.containments.c.id == containment_id))
+
+    # --- asks ----------------------------------------------------------------------------------
+
+    def add_ask(self, ask: Ask) -> None:
+        self._execute(
+            t.asks.insert().values(
+                token=ask.token,
+                run_id=ask.run_id,
+                step_id=ask.step_id,
+                closed=ask.closed,
+                content=ask.model_dump_json(),
+            )
+        )
+
+    def ask(self, token: str) -> Ask:
+        row = self._one(sa.select(t.asks).where(t.asks.c.token == token))
+        if row is None:
+            raise NotFound("This question is not known here. Look at the run's latest message.")
+        return Ask.model_validate_json(row.content)
+
+    def open_ask(self, run_id: str, step_id: str) -> Ask | None:
+        row = self._one(
+            sa.select(t.asks)
+            .where(t.asks.c.run_id == run_id, t.asks.c.step_id == step_id, t.asks.c.closed == "")
+            .order_by(t.asks.c.position.desc())
+        )
+        return None if row is None else Ask.model_validate_json(row.content)
+
+    def asks(self, run_id: str) -> Sequence[Ask]:
+        query = sa.select(t.asks).where(t.asks.c.run_id == run_id).order_by(t.asks.c.position)
+        return [Ask.model_validate_json(row.content) for row in self._all(query)]
+
+    def save_ask(self, ask: Ask) -> None:
+        self._execute(
+            t.asks.update()
+            .where(t.asks.c.token == ask.token)
+            .values(closed=ask.closed, content=ask.model_dump_json())
+        )
+
+    # --- outbox --------------------------------------------------------------------------------
+
+    def put_parcel(self, parcel: Parcel, at: datetime) -> bool:
+        if self.parcel(parcel.key) is not None:
+            return False
+        self._execute(
+            t.outbox.insert().values(
+                key=parcel.key,
+                incident_id=parcel.incident_id,
+                parcel=parcel.model_dump_json(),
+                status="pending",
+                next_at=_moment(at),
+            )
+        )
+        return True
+
+    def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
+        query = (
+            sa.select(t.outbox)
+            .where(
+                t.outbox.c.status.in_(("pending", "claimed")), t.outbox.c.next_at <= _moment(now)
+            )
+            .order_by(t.outbox.c.id)
+            .limit(limit)
+        )
+        return [_parcel(row) for row in self._all(query)]
+
+    def parcel(self, key: str) -> StoredParcel | None:
+        row = self._one(sa.select(t.outbox).where(t.outbox.c.key == key))
+        return None if row is None else _parcel(row)
+
+    def parcels(self, incident_id: str) -> Sequence[StoredParcel]:
+        query = (
+            sa.select(t.outbox).where(t.outbox.c.incident_id == incident_id).order_by(t.outbox.c.id)
+        )
+        return [_parcel(row) for row in self._all(query)]
+
+    def save_parcel(self, stored: StoredParcel) -> None:
+        self._execute(
+            t.outbox.update()
+            .where(t.outbox.c.id == stored.id)
+            .values(
+                parcel=stored.parcel.model_dump_json(),
+                status=stored.status,
+                attempts=stored.attempts,
+                next_at=_moment(stored.next_at),
+                ref=stored.ref.model_dump_json() if stored.ref else None,
+                error=stored.error,
+            )
+        )
+
+    # --- evidence ------------------------------------------------------------------------------
+
+    def add_evidence(self, incident_id: str, evidence: Evidence) -> None:
+        self._execute(
+            t.evidence.insert().values(
+                incident_id=incident_id, id=evidence.id, content=evidence.model_dump_json()
+            )
+        )
+
+    def evidence(self, incident_id: str) -> Sequence[Evidence]:
+        query = (
+            sa.select(t.evidence)
+            .where(t.evidence.c.incident_id == incident_id)
+            .order_by(t.evidence.c.position)
+        )
+        return [Evidence.model_validate_json(row.content) for row in self._all(query)]
+
+
+def _number(incident_id: str) -> int:
+    text = incident_id.upper().removeprefix("INC-")
+    return int(text) if text.isdecimal() and len(text) < 18 else -1
+
+
+def _incident(row: Row) -> Incident:
+    return Incident(
+        id=f"INC-{row.number}",
+        key=row.key,
+        title=row.title,
+        severity=Severity(row.severity),
+        status=IncidentStatus(row.status),
+        opened_at=datetime.fromisoformat(row.opened_at),
+        channel=row.channel,
+    )
+
+
+def _run(row: Row) -> Run:
+    return Run(
+        id=row.id,
+        incident_id=row.incident_id,
+        runbook_id=row.runbook_id,
+        runbook_digest=row.runbook_digest,
+        runbook_text=row.runbook_text,
+        origin=Origin.model_validate_json(row.origin),
+        status=RunStatus(row.status),
+        started_at=datetime.fromisoformat(row.started_at),
+        ended_at=datetime.fromisoformat(row.ended_at) if row.ended_at else None,
+    )
+
+
+def _parcel(row: Row) -> StoredParcel:
+    return StoredParcel.model_validate(
+        {
+            "id": row.id,
+            "parcel": json.loads(row.parcel),
+            "status": row.status,
+            "attempts": row.attempts,
+            "next_at": row.next_at,
+            "ref": json.loads(row.ref) if row.ref else None,
+            "error": row.error,
+        }
+    )
