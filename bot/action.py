@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bot.model.containment import Containment, Control
 from bot.model.endpoint import Endpoint
+from bot.model.incident import IncidentStatus
 from bot.model.outcome import Evidence, Outcome, Proof
 from bot.model.plan import Plan
 
@@ -192,6 +193,9 @@ class Action(ABC, Generic[P]):
 
         timeout_s: For each call, unless the step says otherwise.
 
+        reaches: The incident's status once a step of this action is done, if it is a step on
+            the way (a closed endpoint: contained).
+
         contains: True if it puts a containment in force; its steps must have a ``ttl``.
     """
 
@@ -201,6 +205,7 @@ class Action(ABC, Generic[P]):
     facts: ClassVar[type[Facts]] = Facts
     timeout_s: ClassVar[float] = 30.0
     contains: ClassVar[bool] = False
+    reaches: ClassVar[IncidentStatus | None] = None
 
     def read_params(self, values: Mapping[str, Any]) -> P:
         return self.params.model_validate(values)

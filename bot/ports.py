@@ -127,8 +127,12 @@ class Transaction(Protocol):
     def asks(self, run_id: str) -> Sequence[Ask]: ...
     def save_ask(self, ask: Ask) -> None: ...
 
-    def put_parcel(self, parcel: Parcel, at: datetime) -> bool:
-        """Put it in the outbox; False if its key is already there."""
+    def put_parcel(self, parcel: Parcel, at: datetime, *, replace: bool = False) -> bool:
+        """Put it in the outbox; False if its key is already there.
+
+        ``replace`` is for updates, where only the newest matters: an existing one takes this
+        content and is sent (again).
+        """
 
     def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
         """Pending and claimed ones whose time has come, oldest first."""

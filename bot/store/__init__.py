@@ -1,5 +1,6 @@
 """The database: SQLAlchemy tables, the mapping to models, Alembic migrations."""
 
+from bot.store.files import FolderFiles
 from bot.store.store import SqlStore
 
-__all__ = ["SqlStore"]
+__all__ = ["FolderFiles", "SqlStore"]

@@ -340,8 +340,12 @@ class SqlTransaction:
 
     # --- outbox --------------------------------------------------------------------------------
 
-    def put_parcel(self, parcel: Parcel, at: datetime) -> bool:
-        if self.parcel(parcel.key) is not None:
+    def put_parcel(self, parcel: Parcel, at: datetime, *, replace: bool = False) -> bool:
+        existing = self.parcel(parcel.key)
+        if existing is not None:
+            if replace:
+                changes = {"parcel": parcel, "status": "pending", "next_at": at}
+                self.save_parcel(existing.model_copy(update=changes))
             return False
         self._execute(
             t.outbox.insert().values(

@@ -1,0 +1,215 @@
+"""The desk that holds containments, and the keeper that expires them and mends drift.
+
+The containments in force in the store are the desired state of every gateway. Holding, lifting
+and expiring change the store first and then converge the gateway to the whole set, so a crash in
+between loses nothing: the keeper converges again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from bot.action import Gateway
+from bot.errors import BadInput, NotFound, ProviderRefused, Unreachable
+from bot.model.containment import Containment
+from bot.ports import Clock, Store, Transaction
+
+Changed = Callable[[Transaction, Containment, str], None]
+"""Called in the transaction that changes a containment, with what happened to it."""
+
+
+class ContainmentDesk:
+    """Implements ``bot.action.Containments``; one writer per gateway at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        gateways: Mapping[str, Gateway],
+        clock: Clock,
+        on_expired: Changed = lambda _tx, _containment, _what: None,
+    ) -> None:
+        self._store = store
+        self._gateways = gateways
+        self._clock = clock
+        self._on_expired = on_expired
+        self._locks = {name: threading.Lock() for name in gateways}
+        self._drifting: set[str] = set()
+
+    # --- what actions use ----------------------------------------------------------------------
+
+    def gateway(self, name: str) -> Gateway:
+        try:
+            return self._gateways[name]
+        except KeyError:
+            known = ", ".join(sorted(self._gateways)) or "none"
+            raise BadInput(
+                f"No gateway is named {name!r} (configured: {known}); nothing was done. "
+                "Add it under `gateways` in firedoor.yaml."
+            ) from None
+
+    def default_gateway(self, endpoint: str) -> str:
+        if len(self._gateways) == 1:
+            return next(iter(self._gateways))
+        known = ", ".join(sorted(self._gateways)) or "none"
+        raise BadInput(
+            f"Which gateway serves {endpoint}? Configured: {known}. "
+            "Name one under `with: {gateway: …}`."
+        )
+
+    def get(self, containment_id: str) -> Containment | None:
+        with self._store.read() as tx:
+            return tx.containment(containment_id)
+
+    def in_force(self, gateway: str, endpoint: str | None = None) -> tuple[Containment, ...]:
+        with self._store.read() as tx:
+            held = tx.containments(gateway=gateway, in_force=True)
+        return tuple(c for c in held if endpoint is None or c.control.endpoint == endpoint)
+
+    def hold(self, containment: Containment) -> None:
+        self.gateway(containment.gateway)
+        with self._locks[containment.gateway]:
+            with self._store.begin() as tx:
+                if tx.containment(containment.id) is None:
+                    tx.add_containment(containment)
+                    self._append(tx, containment, "containment_held", containment.owner)
+            try:
+                self._converge(containment.gateway)
+            except ProviderRefused:
+                with self._store.begin() as tx:
+                    tx.remove_containment(containment.id)
+                    self._append(tx, containment, "containment_withdrawn", "firedoor")
+                raise
+
+    def lift(self, containment_ids: Sequence[str], by: str) -> None:
+        touched: set[str] = set()
+        with self._store.begin() as tx:
+            for containment_id in containment_ids:
+                containment = tx.containment(containment_id)
+                if containment is None:
+                    raise NotFound(
+                        f"There is no containment {containment_id}; nothing was lifted. "
+                        "`firedoor containments list` shows them."
+                    )
+                touched.add(containment.gateway)
+                if containment.lifted_at is None:
+                    self._end(tx, containment, by, "containment_lifted")
+        for name in sorted(touched):
+            with self._locks[name]:
+                self._converge(name)
+
+    # --- what people and the keeper use --------------------------------------------------------
+
+    def extend(self, containment_id: str, ttl_s: float, by: str) -> Containment:
+        """Move the expiry to ``ttl_s`` from now.
+
+        Raises:
+            NotFound: There is none of this id in force.
+        """
+        with self._store.begin() as tx:
+            containment = tx.containment(containment_id)
+            if containment is None or containment.lifted_at is not None:
+                raise NotFound(
+                    f"No containment {containment_id} is in force; nothing was extended. "
+                    "`firedoor containments list` shows them."
+                )
+            expires_at = self._clock.now() + timedelta(seconds=ttl_s)
+            containment = containment.model_copy(update={"expires_at": expires_at})
+            tx.save_containment(containment)
+            self._append(tx, containment, "containment_extended", by)
+        return containment
+
+    def expire_due(self) -> list[Containment]:
+        """End every containment whose time has come, and reopen what it held."""
+        now = self._clock.now()
+        with self._store.read() as tx:
+            due = [c for c in tx.containments(in_force=True) if c.expires_at <= now]
+        if not due:
+            return []
+        with self._store.begin() as tx:
+            for containment in due:
+                current = tx.containment(containment.id)
+                if current and current.lifted_at is None and current.expires_at <= now:
+                    self._end(tx, current, "expiry", "containment_expired")
+                    self._on_expired(tx, current, "expired")
+        for name in sorted({c.gateway for c in due}):
+            self.reconcile(name)
+        return due
+
+    def reconcile(self, name: str) -> bool:
+        """Bring one gateway to the wanted set if it is elsewhere; tell whether it is there now.
+
+        A gateway that gives no answer is left for the next round; the first round that finds it
+        away from the wanted set is journaled.
+        """
+        gateway = self.gateway(name)
+        with self._locks[name]:
+            wanted = gateway.version_of([c.control for c in self.in_force(name)])
+            try:
+                seen = gateway.observe()
+            except Unreachable as error:
+                self._note_drift(name, wanted, None, str(error))
+                return False
+            if seen == wanted:
+                self._drifting.discard(name)
+                return True
+            self._note_drift(name, wanted, seen, "")
+            try:
+                self._converge(name)
+            except (Unreachable, ProviderRefused) as error:
+                self._note_drift(name, wanted, seen, str(error))
+                return False
+            self._drifting.discard(name)
+            return True
+
+    def reconcile_all(self) -> None:
+        for name in sorted(self._gateways):
+            self.reconcile(name)
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _converge(self, name: str) -> None:
+        controls = [containment.control for containment in self.in_force(name)]
+        version = self._gateways[name].converge(controls)
+        with self._store.begin() as tx:
+            tx.append(
+                at=self._clock.now(),
+                kind="gateway_converged",
+                body={"gateway": name, "version": version, "controls": len(controls)},
+            )
+
+    def _note_drift(self, name: str, wanted: str, seen: str | None, message: str) -> None:
+        if name in self._drifting:
+            return
+        self._drifting.add(name)
+        with self._store.begin() as tx:
+            tx.append(
+                at=self._clock.now(),
+                kind="gateway_drifted",
+                body={"gateway": name, "wanted": wanted, "seen": seen, "message": message},
+            )
+
+    def _end(self, tx: Transaction, containment: Containment, by: str, kind: str) -> None:
+        now = self._clock.now()
+        ended = containment.model_copy(update={"lifted_at": now, "lifted_by": by})
+        tx.save_containment(ended)
+        self._append(tx, ended, kind, "firedoor" if by == "expiry" else by, at=now)
+
+    def _append(
+        self,
+        tx: Transaction,
+        containment: Containment,
+        kind: str,
+        actor: str,
+        at: datetime | None = None,
+    ) -> None:
+        tx.append(
+            at=at or self._clock.now(),
+            kind=kind,
+            body={"containment": containment.model_dump(mode="json")},
+            actor=actor,
+            incident_id=containment.incident_id,
+            run_id=containment.run_id,
+            step_id=containment.step_id,
+        )

@@ -1,0 +1,279 @@
+"""Opening incidents and starting runs, from alerts and from people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bot.errors import NotFound
+from bot.language.inputs import bind, match
+from bot.language.runbook import InputType, Runbook
+from bot.model.alert import Alert
+from bot.model.ask import Parcel
+from bot.model.base import Frozen
+from bot.model.endpoint import Endpoint
+from bot.model.events import RunStarted
+from bot.model.incident import Incident, IncidentStatus, Origin, Run, StartRun
+from bot.model.message import Message
+from bot.ports import Clock, Runner, Store, Transaction
+from bot.service import cards
+from bot.service.record import Recorder
+
+
+class AlertTaken(Frozen):
+    """What became of one alert. ``opened`` is false when it joined an open incident."""
+
+    fingerprint: str
+    incident_id: str | None = None
+    run_id: str | None = None
+    opened: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A new run and the incident it belongs to."""
+
+    incident: Incident
+    run: Run
+
+
+class Incidents:
+    """The use cases of the doors that begin something."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        recorder: Recorder,
+        runner: Runner,
+        runbooks: Mapping[str, Runbook],
+        endpoints: Mapping[str, Endpoint],
+    ) -> None:
+        self._store, self._clock, self._recorder, self._runner = store, clock, recorder, runner
+        self.runbooks, self.endpoints = runbooks, endpoints
+
+    def runbook(self, runbook_id: str) -> Runbook:
+        try:
+            return self.runbooks[runbook_id]
+        except KeyError:
+            known = ", ".join(sorted(self.runbooks)) or "none"
+            raise NotFound(
+                f"No runbook is named {runbook_id!r} (known: {known}); nothing was run."
+            ) from None
+
+    def take_alert(self, alert: Alert) -> AlertTaken:
+        """Open an incident and start its run, or join the one that is open.
+
+        The answer is durable when this returns. The very same alert (source, fingerprint, start)
+        and one that would start the same runbook on the same endpoint join; neither starts a
+        second run.
+
+        Raises:
+            BadInput: The alert matches a runbook, but does not give it the inputs it needs.
+
+            StoreUnavailable: Nothing was taken; the sender should try again.
+        """
+        now = self._clock.now()
+        if alert.status == "resolved":
+            return self._resolved(alert)
+        for runbook in self.runbooks.values():
+            matched = match(runbook, alert, now)
+            if matched is None:
+                continue
+            trigger, given = matched
+            inputs = bind(runbook, given, self.endpoints, now)
+            wish = StartRun(
+                runbook_id=runbook.id,
+                origin=Origin(kind="alert", actor=f"alert:{alert.source}"),
+                alert=alert,
+                auto=trigger.auto,
+            )
+            with self._store.begin() as tx:
+                taken = self._open_or_join(tx, runbook, inputs, wish, alert)
+            if taken.opened and taken.run_id:
+                self._runner.start(taken.run_id)
+            return taken
+        with self._store.begin() as tx:
+            tx.append(at=now, kind="alert_ignored", body=_alert_fact(alert), actor=_source(alert))
+        return AlertTaken(fingerprint=alert.fingerprint, reason="no runbook has a trigger for it")
+
+    def _resolved(self, alert: Alert) -> AlertTaken:
+        with self._store.begin() as tx:
+            incident_id = tx.seen_alert(
+                source=alert.source, fingerprint=alert.fingerprint, starts_at=alert.starts_at
+            )
+            if incident_id is not None:
+                tx.append(
+                    at=self._clock.now(),
+                    kind="alert_resolved",
+                    body=_alert_fact(alert),
+                    actor=_source(alert),
+                    incident_id=incident_id,
+                )
+        reason = "noted as resolved" if incident_id else "resolved, and never seen here"
+        return AlertTaken(fingerprint=alert.fingerprint, incident_id=incident_id, reason=reason)
+
+    def _open_or_join(
+        self,
+        tx: Transaction,
+        runbook: Runbook,
+        inputs: dict[str, Any],
+        wish: StartRun,
+        alert: Alert,
+    ) -> AlertTaken:
+        seen = tx.seen_alert(
+            source=alert.source, fingerprint=alert.fingerprint, starts_at=alert.starts_at
+        )
+        if seen is not None:
+            return AlertTaken(
+                fingerprint=alert.fingerprint, incident_id=seen, reason="a repeat, already taken"
+            )
+        current = tx.open_incident(incident_key(runbook, inputs))
+        started = None
+        if current is None or current.status in _OVER:
+            started = self._open(tx, runbook, inputs, wish)
+        incident_id = started.incident.id if started else current.id  # type: ignore[union-attr]
+        tx.remember_alert(
+            source=alert.source,
+            fingerprint=alert.fingerprint,
+            starts_at=alert.starts_at,
+            incident_id=incident_id,
+        )
+        if started is None:
+            tx.append(
+                at=self._clock.now(),
+                kind="alert_joined",
+                body=_alert_fact(alert),
+                actor=_source(alert),
+                incident_id=incident_id,
+            )
+            return AlertTaken(
+                fingerprint=alert.fingerprint,
+                incident_id=incident_id,
+                reason="joined the open incident; its run goes on",
+            )
+        return AlertTaken(
+            fingerprint=alert.fingerprint,
+            incident_id=incident_id,
+            run_id=started.run.id,
+            opened=True,
+        )
+
+    def start(self, wish: StartRun) -> Started:
+        """Start a run for a person, in a new incident or in the one they name.
+
+        Raises:
+            BadInput: Unknown runbook or incident, or inputs that do not fit (all at once).
+        """
+        runbook = self.runbook(wish.runbook_id)
+        inputs = bind(runbook, wish.inputs, self.endpoints, self._clock.now())
+        with self._store.begin() as tx:
+            if wish.incident_id is not None:
+                incident = tx.incident(wish.incident_id)
+                started = Started(incident, self._add_run(tx, incident, runbook, inputs, wish))
+            else:
+                started = self._open(tx, runbook, inputs, wish)
+        self._runner.start(started.run.id)
+        return started
+
+    def _open(
+        self, tx: Transaction, runbook: Runbook, inputs: dict[str, Any], wish: StartRun
+    ) -> Started:
+        now = self._clock.now()
+        incident = tx.add_incident(
+            key=incident_key(runbook, inputs),
+            title=_title(runbook, inputs),
+            severity=runbook.severity,
+            at=now,
+        )
+        tx.append(
+            at=now,
+            kind="incident_opened",
+            body={
+                "title": incident.title,
+                "severity": incident.severity.value,
+                "runbook": runbook.id,
+                "alert": _alert_fact(wish.alert) if wish.alert else None,
+            },
+            actor=wish.origin.actor,
+            incident_id=incident.id,
+        )
+        channel = cards.channel_name(incident, runbook.id)
+        parcel = Parcel(
+            key=f"{incident.id}:channel",
+            incident_id=incident.id,
+            kind="open_channel",
+            to=channel,
+            message=Message(title=incident.title),
+        )
+        tx.put_parcel(parcel, now)
+        return Started(incident, self._add_run(tx, incident, runbook, inputs, wish))
+
+    def _add_run(
+        self,
+        tx: Transaction,
+        incident: Incident,
+        runbook: Runbook,
+        inputs: dict[str, Any],
+        wish: StartRun,
+    ) -> Run:
+        now = self._clock.now()
+        run = tx.add_run(
+            incident_id=incident.id,
+            runbook_id=runbook.id,
+            runbook_digest=runbook.digest,
+            runbook_text=runbook.text,
+            origin=wish.origin,
+            at=now,
+        )
+        keys = [
+            inputs[name]
+            for name, declared in runbook.inputs.items()
+            if declared.type is InputType.ENDPOINT and inputs.get(name)
+        ]
+        started = RunStarted(
+            at=now,
+            incident_id=incident.id,
+            run_id=run.id,
+            inputs=inputs,
+            origin=wish.origin,
+            alert=wish.alert,
+            endpoints={key: self.endpoints[key] for key in keys if key in self.endpoints},
+            auto=wish.auto,
+        )
+        self._recorder.start(tx, run, started)
+        return run
+
+
+_OVER = (IncidentStatus.RECOVERED, IncidentStatus.CLOSED)
+"""An alert that begins after recovery is a new incident."""
+
+
+def incident_key(runbook: Runbook, inputs: Mapping[str, Any]) -> str:
+    """What makes two alerts one incident: the same runbook on the same endpoints."""
+    endpoints = [
+        str(inputs.get(name))
+        for name, declared in sorted(runbook.inputs.items())
+        if declared.type is InputType.ENDPOINT
+    ]
+    return "|".join([runbook.id, *endpoints])
+
+
+def _title(runbook: Runbook, inputs: Mapping[str, Any]) -> str:
+    endpoints = [
+        str(inputs[name])
+        for name, declared in runbook.inputs.items()
+        if declared.type is InputType.ENDPOINT and inputs.get(name)
+    ]
+    return f"{runbook.name}: {', '.join(endpoints)}" if endpoints else runbook.name
+
+
+def _source(alert: Alert) -> str:
+    return f"alert:{alert.source}"
+
+
+def _alert_fact(alert: Alert) -> dict[str, Any]:
+    return alert.model_dump(mode="json")

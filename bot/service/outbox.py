@@ -1,0 +1,210 @@
+"""Sending what the outbox holds, each parcel once.
+
+A parcel is claimed in the store before it is sent and marked afterwards. One that is found claimed
+was interrupted: for chat we look for its key in the channel before we send again. A mail cannot be
+looked for, so an interrupted one is sent again under the same Message-ID.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from bot.errors import FiredoorError, ProviderRefused, Unreachable
+from bot.model.ask import StoredParcel
+from bot.model.incident import Incident
+from bot.model.message import MessageRef
+from bot.ports import Chat, Clock, Mail, Store, Transaction
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_S = 1.0
+LONGEST_DELAY_S = 60.0
+MAX_REFUSALS = 3
+"""After this many refusals (not outages) a parcel is given up and the journal says so."""
+
+BATCH = 50
+
+
+class _NotYet(Exception):
+    """What the parcel depends on (its channel, the message it updates) is not there yet."""
+
+
+class Outbox:
+    """One of these per way of sending; each is run by one thread."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        kinds: frozenset[str],
+        chat: Chat | None,
+        mail: Mail | None,
+    ) -> None:
+        self._store, self._clock, self._kinds = store, clock, kinds
+        self._chat, self._mail = chat, mail
+        self.trouble = ""
+        """Why nothing can be sent right now; empty when it can."""
+
+    def flush(self) -> int:
+        """Send what is due and return how many parcels were sent.
+
+        After one outage of the other system the rest waits for the next round, so that order is
+        kept and a dead system is not hammered.
+        """
+        now = self._clock.now()
+        with self._store.read() as tx:
+            due = [p for p in tx.due_parcels(now, 1000) if p.parcel.kind in self._kinds][:BATCH]
+        sent = 0
+        for stored in due:
+            try:
+                self._send_one(stored)
+            except _NotYet:
+                continue
+            except Unreachable as error:
+                self.trouble = str(error)
+                self._postpone(stored, error, getattr(error, "retry_after_s", None))
+                break
+            except FiredoorError as error:
+                self._refused(stored, error)
+            else:
+                self.trouble = ""
+                sent += 1
+        return sent
+
+    def _send_one(self, stored: StoredParcel) -> None:
+        with self._store.read() as tx:
+            incident = tx.incident(stored.parcel.incident_id)
+            target = tx.parcel(stored.parcel.target_key) if stored.parcel.target_key else None
+        send = self._sender(stored, incident, target)
+        in_doubt = stored.status == "claimed"
+        with self._store.begin() as tx:
+            tx.save_parcel(
+                stored.model_copy(update={"status": "claimed", "attempts": stored.attempts + 1})
+            )
+        ref = send(in_doubt)
+        with self._store.begin() as tx:
+            current = tx.parcel(stored.parcel.key)
+            assert current is not None  # noqa: S101  # parcels are never deleted
+            # An update may have been replaced by a newer one while it was on its way.
+            status = "sent" if current.parcel == stored.parcel else "pending"
+            done = current.model_copy(update={"status": status, "ref": ref, "error": ""})
+            tx.save_parcel(done)
+            self._journal_sent(tx, stored, ref)
+
+    def _sender(
+        self, stored: StoredParcel, incident: Incident, target: StoredParcel | None
+    ) -> Callable[[bool], MessageRef | None]:
+        """Return the call that sends this parcel; its argument says that it may be sent already."""
+        parcel = stored.parcel
+        if parcel.kind == "email":
+            return lambda _in_doubt: self._send_mail(stored)
+        if self._chat is None:
+            raise ProviderRefused(
+                f"{parcel.key} was not sent: no chat is configured. Add `slack` to firedoor.yaml."
+            )
+        chat = self._chat
+        match parcel.kind:
+            case "open_channel":
+                title = parcel.message.title
+                return lambda _in_doubt: MessageRef(
+                    channel=chat.open_channel(parcel.to, title), ts=""
+                )
+            case "update":
+                if target is None or target.ref is None:
+                    if target is not None and target.status == "dead":
+                        raise ProviderRefused(f"{parcel.key}: what it would update was never sent.")
+                    raise _NotYet
+                ref = target.ref
+                return lambda _in_doubt: self._update(chat, ref, stored)
+            case _:
+                channel = parcel.to or incident.channel
+                if channel is None:
+                    raise _NotYet
+
+                def post(in_doubt: bool) -> MessageRef:
+                    found = chat.find(channel, parcel.key) if in_doubt else None
+                    return found or chat.post(channel, parcel.message, parcel.key)
+
+                return post
+
+    def _send_mail(self, stored: StoredParcel) -> None:
+        if self._mail is None:
+            raise ProviderRefused(
+                f"{stored.parcel.key} was not sent: no mail server is configured. "
+                "Add `email` to firedoor.yaml."
+            )
+        self._mail.send(stored.parcel.to, stored.parcel.message, stored.parcel.key)
+
+    @staticmethod
+    def _update(chat: Chat, ref: MessageRef, stored: StoredParcel) -> MessageRef:
+        chat.update(ref, stored.parcel.message)
+        return ref
+
+    def _journal_sent(self, tx: Transaction, stored: StoredParcel, ref: MessageRef | None) -> None:
+        parcel = stored.parcel
+        if parcel.kind == "open_channel" and ref is not None:
+            incident = tx.incident(parcel.incident_id)
+            tx.save_incident(incident.model_copy(update={"channel": ref.channel}))
+            self._append(tx, stored, "channel_opened", {"channel": ref.channel, "name": parcel.to})
+        elif parcel.audience:
+            body = {
+                "key": parcel.key,
+                "way": "email" if parcel.kind == "email" else "slack",
+                "to": parcel.to,
+                "audience": parcel.audience,
+                "subject": parcel.message.title,
+            }
+            self._append(tx, stored, "notice_sent", body)
+        elif parcel.kind == "post":
+            self._append(tx, stored, "message_sent", {"key": parcel.key})
+
+    def _append(
+        self, tx: Transaction, stored: StoredParcel, kind: str, body: dict[str, object]
+    ) -> None:
+        tx.append(
+            at=self._clock.now(),
+            kind=kind,
+            body=body,
+            incident_id=stored.parcel.incident_id,
+            run_id=stored.parcel.run_id,
+            step_id=stored.parcel.step_id,
+        )
+
+    def _postpone(
+        self, stored: StoredParcel, error: Exception, retry_after_s: float | None
+    ) -> None:
+        delay_s = min(FIRST_DELAY_S * 2 ** min(stored.attempts, 10), LONGEST_DELAY_S)
+        self._save_attempt(stored, self._later(retry_after_s or delay_s), error, dead=False)
+
+    def _refused(self, stored: StoredParcel, error: Exception) -> None:
+        dead = stored.attempts + 1 >= MAX_REFUSALS
+        log.warning("%s was refused: %s", stored.parcel.key, error)
+        self._save_attempt(stored, self._later(FIRST_DELAY_S), error, dead=dead)
+
+    def _later(self, seconds: float) -> datetime:
+        return self._clock.now() + timedelta(seconds=seconds)
+
+    def _save_attempt(
+        self, stored: StoredParcel, next_at: datetime, error: Exception, *, dead: bool
+    ) -> None:
+        with self._store.begin() as tx:
+            current = tx.parcel(stored.parcel.key)
+            assert current is not None  # noqa: S101  # parcels are never deleted
+            changes = {
+                "status": "dead" if dead else current.status,
+                "attempts": stored.attempts + 1,
+                "next_at": next_at,
+                "error": str(error),
+            }
+            tx.save_parcel(current.model_copy(update=changes))
+            if dead:
+                body: dict[str, object] = {
+                    "key": stored.parcel.key,
+                    "to": stored.parcel.to,
+                    "audience": stored.parcel.audience,
+                    "message": str(error),
+                }
+                self._append(tx, stored, "notice_failed", body)

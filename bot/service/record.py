@@ -1,0 +1,339 @@
+"""Taking an event into account: engine, journal, cards and outbox, in one transaction.
+
+Nothing is done before the transaction that says so is committed. A run's position is the number
+of events it has taken; recording at a position that has passed changes nothing, so the driver may
+repeat any of its steps after a crash.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bot.action import Action
+from bot.engine import RunState, StepStatus, advance
+from bot.language.load import load
+from bot.language.runbook import Runbook
+from bot.model import events
+from bot.model.ask import Ask, Parcel
+from bot.model.commands import COMMAND, AskApproval, AskDecision, AskPerson, Command, Finish
+from bot.model.events import Event
+from bot.model.incident import Incident, IncidentStatus, Run
+from bot.model.message import Message
+from bot.model.outcome import Notice
+from bot.ports import Clock, Redactor, Store, StoredRun, Transaction
+from bot.service import cards
+
+_ASK_STATUS = {
+    "approval": StepStatus.AWAITING_APPROVAL,
+    "answer": StepStatus.AWAITING_ANSWER,
+    "decision": StepStatus.AWAITING_DECISION,
+}
+_STATUS_ORDER = list(IncidentStatus)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: how many events it has taken, and what is to be done next."""
+
+    events: int
+    commands: tuple[Command, ...]
+
+
+class Recorder:
+    """Writes a run's events. Used by the driver and by the doors that start runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        redactor: Redactor,
+        actions: Mapping[str, Action[Any]],
+    ) -> None:
+        self._store, self._clock, self._redactor = store, clock, redactor
+        self._actions = actions
+        self._runbooks: dict[str, Runbook] = {}
+
+    def runbook_of(self, run: Run) -> Runbook:
+        """Read the run's pinned text; an edit of the file since changes nothing here."""
+        if run.runbook_digest not in self._runbooks:
+            file = f"{run.runbook_id} (pinned by {run.id})"
+            self._runbooks[run.runbook_digest] = load(run.runbook_text, file, self._actions)
+        return self._runbooks[run.runbook_digest]
+
+    def position(self, run_id: str) -> Position:
+        with self._store.read() as tx:
+            return _position(tx.run(run_id))
+
+    def state(self, run_id: str) -> RunState:
+        with self._store.read() as tx:
+            return RunState.model_validate(tx.run(run_id).state)
+
+    def start(self, tx: Transaction, run: Run, started: events.RunStarted) -> None:
+        """Record a new run's first event, in the transaction that made the run."""
+        self._take(tx, StoredRun(run=run, state={}, events=0, commands=()), started, None)
+
+    def record(self, run_id: str, position: int, event: Event) -> Position:
+        """Take an event into account, unless the run is already past this position."""
+        with self._store.begin() as tx:
+            stored = tx.run(run_id)
+            if stored.events != position:
+                return _position(stored)
+            return self._take(tx, stored, event, RunState.model_validate(stored.state))
+
+    def _take(
+        self, tx: Transaction, stored: StoredRun, event: Event, state: RunState | None
+    ) -> Position:
+        runbook = self.runbook_of(stored.run)
+        event = type(event).model_validate(self._redactor.json(event.model_dump(mode="json")))
+        after, commands = advance(runbook, state, event)
+        if isinstance(event, events.TimerFired) and after == state:
+            return _position(stored)
+        incident = tx.incident(stored.run.incident_id)
+        dumped = [command.model_dump(mode="json") for command in commands]
+        tx.append(
+            at=event.at,
+            kind=event.kind,
+            body={"event": event.model_dump(mode="json"), "commands": dumped},
+            actor=_actor(event),
+            incident_id=incident.id,
+            run_id=stored.run.id,
+            step_id=getattr(event, "step", None),
+        )
+        run = stored.run.model_copy(
+            update={
+                "status": after.status,
+                "ended_at": event.at if after.status.is_final else None,
+            }
+        )
+        tx.save_run(
+            run,
+            state=after.model_dump(mode="json"),
+            events=stored.events + 1,
+            commands=dumped,
+        )
+        incident = self._advance_incident(tx, incident, runbook, after, event)
+        self._close_asks(tx, run, after, event)
+        self._queue_notices(tx, run, event)
+        self._queue_card(tx, incident, run, runbook, after, event.at)
+        return Position(stored.events + 1, commands)
+
+    # --- what goes with an event ---------------------------------------------------------------
+
+    def _advance_incident(
+        self,
+        tx: Transaction,
+        incident: Incident,
+        runbook: Runbook,
+        state: RunState,
+        event: Event,
+    ) -> Incident:
+        """Move the incident's status forward when a step that reaches one is done."""
+        step_id = getattr(event, "step", None)
+        if step_id is None or state.steps[step_id].status is not StepStatus.DONE:
+            return incident
+        uses = runbook.step(step_id).uses
+        reached = self._actions[uses].reaches if uses else None
+        if reached is None or _STATUS_ORDER.index(reached) <= _STATUS_ORDER.index(incident.status):
+            return incident
+        tx.append(
+            at=event.at,
+            kind="status_changed",
+            body={"from": incident.status.value, "to": reached.value},
+            incident_id=incident.id,
+            run_id=state.run_id,
+            step_id=step_id,
+        )
+        incident = incident.model_copy(update={"status": reached})
+        tx.save_incident(incident)
+        return incident
+
+    def _close_asks(self, tx: Transaction, run: Run, state: RunState, event: Event) -> None:
+        """Close every question that the run no longer waits for; show progress on the others."""
+        for ask in tx.asks(run.id):
+            if ask.closed:
+                continue
+            step = state.steps[ask.step_id]
+            open_still = step.status is _ASK_STATUS[ask.kind] and (
+                ask.kind != "approval" or (step.plan and step.plan.digest == ask.digest)
+            )
+            card = Message.model_validate(ask.body["card"])
+            if open_still:
+                if step.approvals and isinstance(event, events.Approved):
+                    text = (
+                        f"{len(step.approvals)} of {ask.required} approved: "
+                        f"{', '.join(step.approvals)}"
+                    )
+                    self._update_ask(tx, ask, cards.progress(card, text), event.at)
+                continue
+            text = _ending(event, step.note)
+            tx.save_ask(ask.model_copy(update={"closed": text}))
+            self._update_ask(tx, ask, cards.closed(card, text), event.at)
+
+    def _update_ask(self, tx: Transaction, ask: Ask, card: Message, at: datetime) -> None:
+        key = ask_key(ask)
+        parcel = Parcel(
+            key=f"{key}:update",
+            incident_id=ask.incident_id,
+            run_id=ask.run_id,
+            step_id=ask.step_id,
+            kind="update",
+            message=card,
+            target_key=key,
+        )
+        tx.put_parcel(parcel, at, replace=True)
+
+    def _queue_notices(self, tx: Transaction, run: Run, event: Event) -> None:
+        if isinstance(event, events.Applied):
+            for notice in event.outcome.notices:
+                tx.put_parcel(_notice_parcel(run, event.step, notice), event.at)
+
+    def _queue_card(
+        self,
+        tx: Transaction,
+        incident: Incident,
+        run: Run,
+        runbook: Runbook,
+        state: RunState,
+        at: datetime,
+    ) -> None:
+        card = cards.run_card(incident, run, runbook, state)
+        key = f"{run.id}:card"
+        first = Parcel(key=key, incident_id=incident.id, run_id=run.id, kind="post", message=card)
+        if not tx.put_parcel(first, at):
+            update = first.model_copy(
+                update={"key": f"{key}:update", "kind": "update", "target_key": key}
+            )
+            tx.put_parcel(update, at, replace=True)
+
+    def ask(
+        self, run_id: str, position: int, command: AskApproval | AskPerson | AskDecision
+    ) -> Position:
+        """Put a question before people: the ask, its message and the event, in one transaction."""
+        with self._store.begin() as tx:
+            stored = tx.run(run_id)
+            if stored.events != position:
+                return _position(stored)
+            now = self._clock.now()
+            incident = tx.incident(stored.run.incident_id)
+            ask = _ask_of(command, stored.run, now)
+            card = _card_of(incident, command, ask)
+            ask = ask.model_copy(update={"body": {**ask.body, "card": card.model_dump()}})
+            tx.add_ask(ask)
+            parcel = Parcel(
+                key=ask_key(ask),
+                incident_id=incident.id,
+                run_id=run_id,
+                step_id=ask.step_id,
+                kind="post",
+                message=card,
+            )
+            tx.put_parcel(parcel, now)
+            state = RunState.model_validate(stored.state)
+            return self._take(tx, stored, events.Asked(at=now, step=command.step), state)
+
+
+def ask_key(ask: Ask) -> str:
+    """The outbox key of a question's message."""
+    return f"{ask.run_id}:{ask.step_id}:ask:{ask.token[:8]}"
+
+
+def _position(stored: StoredRun) -> Position:
+    commands = tuple(COMMAND.validate_python(command) for command in stored.commands)
+    return Position(stored.events, commands)
+
+
+def _ask_of(command: AskApproval | AskPerson | AskDecision, run: Run, now: datetime) -> Ask:
+    common: dict[str, Any] = {
+        "token": secrets.token_urlsafe(24),
+        "incident_id": run.incident_id,
+        "run_id": run.id,
+        "step_id": command.step,
+        "asked_at": now,
+    }
+    match command:
+        case AskApproval():
+            return Ask(
+                **common,
+                kind="approval",
+                digest=command.plan.digest,
+                groups=command.groups,
+                excluded=command.excluded,
+                required=command.required,
+                expires_at=command.expires_at,
+                body={"summary": command.plan.summary},
+            )
+        case AskPerson():
+            return Ask(
+                **common,
+                kind="answer",
+                expires_at=command.expires_at,
+                body={"ask": command.ask, "fields": command.fields},
+            )
+        case AskDecision():
+            return Ask(**common, kind="decision", body={"choices": list(command.choices)})
+
+
+def _card_of(
+    incident: Incident, command: AskApproval | AskPerson | AskDecision, ask: Ask
+) -> Message:
+    match command:
+        case AskApproval():
+            return cards.approval_card(incident, command, ask)
+        case AskPerson():
+            return cards.answer_card(incident, command, ask)
+        case AskDecision():
+            return cards.decision_card(incident, command, ask)
+
+
+def _notice_parcel(run: Run, step_id: str, notice: Notice) -> Parcel:
+    return Parcel(
+        key=f"{run.id}:{step_id}:notice:{notice.key}",
+        incident_id=run.incident_id,
+        run_id=run.id,
+        step_id=step_id,
+        kind="email" if notice.way == "email" else "post",
+        to=notice.to,
+        audience=notice.audience,
+        message=Message(title=notice.subject, paragraphs=(notice.text,)),
+    )
+
+
+def _actor(event: Event) -> str:
+    match event:
+        case events.RunStarted():
+            return event.origin.actor
+        case (
+            events.Approved()
+            | events.Rejected()
+            | events.Answered()
+            | events.Decided()
+            | events.Cancelled()
+        ):
+            return event.by
+        case _:
+            return "firedoor"
+
+
+def _ending(event: Event, note: str) -> str:
+    match event:
+        case events.Approved():
+            return f"Approved by {event.by}."
+        case events.Rejected():
+            return f"Rejected by {event.by}{': ' + event.reason if event.reason else ''}."
+        case events.Answered():
+            return f"Answered by {event.by}."
+        case events.Decided():
+            return f"Decided by {event.by}: {event.choice}."
+        case events.Cancelled():
+            return f"The run was cancelled by {event.by}."
+        case _:
+            return note or "No longer asked."
+
+
+def is_finished(position: Position) -> bool:
+    """Tell whether the run is over."""
+    return not position.commands or isinstance(position.commands[-1], Finish)
