@@ -104,6 +104,16 @@ class Transaction(Protocol):
     ) -> None: ...
     def ask_to_cancel(self, run_id: str, *, by: str, reason: str) -> None: ...
 
+    def put_message(self, run_id: str, event: Event, key: str) -> bool:
+        """Put an event into a run's mailbox; False if one with this key was there before."""
+
+    def next_message(self, run_id: str) -> tuple[int, Event] | None:
+        """Return the oldest message that was not taken, with its number."""
+
+    def take_message(self, number: int) -> None: ...
+    def waiting_mailboxes(self) -> Sequence[str]:
+        """Return the runs that have messages which were not taken."""
+
     def add_containment(self, containment: Containment) -> None: ...
     def containment(self, containment_id: str) -> Containment | None: ...
     def containments(
@@ -192,8 +202,8 @@ class Runner(Protocol):
     def start(self, run_id: str) -> None:
         """Begin to drive a run. Safe to repeat."""
 
-    def tell(self, run_id: str, event: Event, key: str) -> None:
-        """Put an event into a run's mailbox, once per ``key``. It is durable when this returns."""
+    def wake(self, run_id: str) -> None:
+        """Make a waiting run look into its mailbox now. A wake that is lost is made good later."""
 
 
 class EvidenceFiles(Protocol):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Protocol
 
 from bot.errors import StoreUnavailable
-from bot.model import events
 from bot.model.commands import Finish, Wait
-from bot.model.events import EVENT
 from bot.ports import Clock
 from bot.service.perform import Performer
 from bot.service.record import Position, Recorder
@@ -18,7 +17,7 @@ from bot.service.record import Position, Recorder
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 3_600.0
-"""How long one wait for a message lasts when nothing is due; then the loop waits again."""
+"""How long one wait lasts when nothing is due; then the loop looks again."""
 
 STORE_RETRY_S = 1.0
 """How often a journal that cannot be written is tried again."""
@@ -31,8 +30,8 @@ class Durable(Protocol):
         """Call once, remember the result; after a crash, at least once again if it had not
         ended."""
 
-    def receive(self, timeout_s: float) -> dict[str, Any] | None:
-        """Take the next message of the run's mailbox, or None after ``timeout_s``."""
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until the run is woken, or ``timeout_s`` passed; at once if woken before."""
 
 
 class Driver:
@@ -69,24 +68,20 @@ class Driver:
     def _wait(
         self, run_id: str, position: int, until: str | None, durable: Durable
     ) -> dict[str, Any]:
-        timeout_s = LONGEST_WAIT_S
-        if until is not None:
-            due = Wait.model_validate({"until": until}).until
-            assert due is not None  # noqa: S101  # just given
-            timeout_s = min(max((due - self._clock.now()).total_seconds(), 0.0), LONGEST_WAIT_S)
-        message = durable.receive(timeout_s)
-
-        def record() -> dict[str, Any]:
-            event = (
-                events.TimerFired(at=self._clock.now())
-                if message is None
-                else EVENT.validate_python(message)
-            )
-            return self._summary(
-                self._patiently(lambda: self._recorder.record(run_id, position, event))
-            )
-
-        return durable.step("record", record)
+        """Look into the mailbox; if that changes nothing, sleep until it may have changed."""
+        at = durable.step(
+            "look",
+            lambda: self._summary(
+                self._patiently(lambda: self._recorder.take_message(run_id, position))
+            ),
+        )
+        if at["events"] == position:
+            timeout_s = LONGEST_WAIT_S
+            if until is not None:
+                due_s = (datetime.fromisoformat(until) - self._clock.now()).total_seconds()
+                timeout_s = min(max(due_s, 0.0), LONGEST_WAIT_S)
+            durable.wait(timeout_s)
+        return at
 
     def _patiently(self, call: Callable[[], Position]) -> Position:
         """Wait while the journal cannot be written: nothing is done that it would not hold."""

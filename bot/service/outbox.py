@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 from bot.errors import FiredoorError, ProviderRefused, Unreachable
 from bot.model.ask import StoredParcel
@@ -162,7 +163,7 @@ class Outbox:
             self._append(tx, stored, "message_sent", {"key": parcel.key})
 
     def _append(
-        self, tx: Transaction, stored: StoredParcel, kind: str, body: dict[str, object]
+        self, tx: Transaction, stored: StoredParcel, kind: str, body: dict[str, Any]
     ) -> None:
         tx.append(
             at=self._clock.now(),
@@ -201,7 +202,7 @@ class Outbox:
             }
             tx.save_parcel(current.model_copy(update=changes))
             if dead:
-                body: dict[str, object] = {
+                body: dict[str, Any] = {
                     "key": stored.parcel.key,
                     "to": stored.parcel.to,
                     "audience": stored.parcel.audience,

@@ -14,6 +14,7 @@ from bot.language.inputs import bind_fields
 from bot.model import events
 from bot.model.ask import Ask
 from bot.model.base import Frozen
+from bot.model.events import Event
 from bot.ports import Clock, Runner, Store
 from bot.service.record import Recorder
 
@@ -86,7 +87,7 @@ class People:
             by=person.actor,
             groups=groups,
         )
-        self._runner.tell(ask.run_id, event, f"{token}:approve:{person.actor}")
+        self._tell(ask.run_id, event, f"{token}:approve:{person.actor}")
         return f"Your approval of {ask.step_id} in {ask.run_id} is recorded."
 
     def reject(self, token: str, person: Person, reason: str = "") -> str:
@@ -100,7 +101,7 @@ class People:
             groups=groups,
             reason=reason,
         )
-        self._runner.tell(ask.run_id, event, f"{token}:reject:{person.actor}")
+        self._tell(ask.run_id, event, f"{token}:reject:{person.actor}")
         return f"Your rejection of {ask.step_id} in {ask.run_id} is recorded."
 
     def answer(self, token: str, person: Person, values: Mapping[str, Any]) -> str:
@@ -124,7 +125,7 @@ class People:
             by=person.actor,
             values=bind_fields(manual.fields, values),
         )
-        self._runner.tell(ask.run_id, event, f"{token}:answer")
+        self._tell(ask.run_id, event, f"{token}:answer")
         return f"Your answer to {ask.step_id} in {ask.run_id} is recorded."
 
     def decide(
@@ -141,7 +142,7 @@ class People:
         event = events.Decided(
             at=self._clock.now(), step=ask.step_id, by=person.actor, choice=choice
         )
-        self._runner.tell(ask.run_id, event, f"{token}:decide")
+        self._tell(ask.run_id, event, f"{token}:decide")
         return f"Your decision about {ask.step_id} in {ask.run_id} is recorded: {choice}."
 
     def cancel(self, run_id: str, person: Person, reason: str = "") -> str:
@@ -151,9 +152,15 @@ class People:
             if tx.run(run_id).run.status.is_final:
                 raise Refused(f"{run_id} is over already; nothing was cancelled.")
             tx.ask_to_cancel(run_id, by=person.actor, reason=reason)
-        event = events.Cancelled(at=self._clock.now(), by=person.actor, reason=reason)
-        self._runner.tell(run_id, event, "cancel")
+            event = events.Cancelled(at=self._clock.now(), by=person.actor, reason=reason)
+            tx.put_message(run_id, event, "cancel")
+        self._runner.wake(run_id)
         return f"{run_id} is being cancelled. Containments stay in force until lifted or expired."
+
+    def _tell(self, run_id: str, event: Event, key: str) -> None:
+        with self._store.begin() as tx:
+            tx.put_message(run_id, event, key)
+        self._runner.wake(run_id)
 
     def _may_judge(self, token: str, person: Person, verb: str) -> tuple[Ask, tuple[str, ...]]:
         ask = self._open(token, "approval")

@@ -84,6 +84,23 @@ class Recorder:
                 return _position(stored)
             return self._take(tx, stored, event, RunState.model_validate(stored.state))
 
+    def take_message(self, run_id: str, position: int) -> Position:
+        """Take the next message of the mailbox into account; without one, note that time passed.
+
+        The message leaves the mailbox in the transaction that records it: it counts once.
+        """
+        with self._store.begin() as tx:
+            stored = tx.run(run_id)
+            if stored.events != position:
+                return _position(stored)
+            state = RunState.model_validate(stored.state)
+            message = tx.next_message(run_id)
+            if message is None:
+                return self._take(tx, stored, events.TimerFired(at=self._clock.now()), state)
+            number, event = message
+            tx.take_message(number)
+            return self._take(tx, stored, event, state)
+
     def _take(
         self, tx: Transaction, stored: StoredRun, event: Event, state: RunState | None
     ) -> Position:

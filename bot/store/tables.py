@@ -62,6 +62,16 @@ runs = sa.Table(
     sa.UniqueConstraint("incident_id", "number"),
 )
 
+mailbox = sa.Table(
+    "mailbox",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False, index=True),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("taken", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
 containments = sa.Table(
     "containments",
     metadata,

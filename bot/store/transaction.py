@@ -13,6 +13,7 @@ from bot.errors import NotFound
 from bot.model.ask import Ask, Parcel, StoredParcel
 from bot.model.base import canonical_json
 from bot.model.containment import Containment
+from bot.model.events import EVENT, Event
 from bot.model.incident import Incident, IncidentStatus, Origin, Run, RunStatus, Severity
 from bot.model.journal import GENESIS, Record, hash_of, moment_text
 from bot.model.outcome import Evidence
@@ -256,6 +257,28 @@ class SqlTransaction:
             .where(t.runs.c.id == run_id, t.runs.c.cancel.is_(None))
             .values(cancel=canonical_json({"by": by, "reason": reason}))
         )
+
+    def put_message(self, run_id: str, event: Event, key: str) -> bool:
+        if self._one(sa.select(t.mailbox.c.number).where(t.mailbox.c.key == f"{run_id}:{key}")):
+            return False
+        values = {"run_id": run_id, "key": f"{run_id}:{key}", "event": event.model_dump_json()}
+        self._execute(t.mailbox.insert().values(**values))
+        return True
+
+    def next_message(self, run_id: str) -> tuple[int, Event] | None:
+        row = self._one(
+            sa.select(t.mailbox)
+            .where(t.mailbox.c.run_id == run_id, t.mailbox.c.taken.is_(False))
+            .order_by(t.mailbox.c.number)
+        )
+        return None if row is None else (row.number, EVENT.validate_json(row.event))
+
+    def take_message(self, number: int) -> None:
+        self._execute(t.mailbox.update().where(t.mailbox.c.number == number).values(taken=True))
+
+    def waiting_mailboxes(self) -> Sequence[str]:
+        query = sa.select(t.mailbox.c.run_id).where(t.mailbox.c.taken.is_(False)).distinct()
+        return [row.run_id for row in self._all(query)]
 
     # --- containments --------------------------------------------------------------------------
 

@@ -84,6 +84,17 @@ def upgrade() -> None:
     op.create_index(op.f("ix_journal_incident_id"), "journal", ["incident_id"], unique=False)
     op.create_index(op.f("ix_journal_run_id"), "journal", ["run_id"], unique=False)
     op.create_table(
+        "mailbox",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("taken", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+        sa.UniqueConstraint("key"),
+    )
+    op.create_index(op.f("ix_mailbox_run_id"), "mailbox", ["run_id"], unique=False)
+    op.create_table(
         "outbox",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
