@@ -1,0 +1,84 @@
+"""The service as one object, for the doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bot.errors import NotAllowed, NotFound, StoreUnavailable
+from bot.language.inputs import bind
+from bot.language.runbook import Input
+from bot.model.ask import Ask
+from bot.model.incident import StartRun
+from bot.ports import Clock, Store
+from bot.service.containments import ContainmentDesk
+from bot.service.drive import Driver
+from bot.service.incidents import Incidents
+from bot.service.outbox import Outbox
+from bot.service.people import Groups, People, Person
+from bot.service.postmortems import Postmortems
+from bot.service.record import Recorder
+from bot.service.reports import Reports
+
+
+@dataclass(frozen=True)
+class Service:
+    """All use cases. Made by ``bot.wiring``; holds no state of its own."""
+
+    store: Store
+    clock: Clock
+    recorder: Recorder
+    driver: Driver
+    incidents: Incidents
+    people: People
+    reports: Reports
+    desk: ContainmentDesk
+    postmortems: Postmortems
+    groups: Groups
+    outboxes: tuple[Outbox, ...]
+    checks: Mapping[str, Callable[[], str]]
+    """Connection to a call that says what it is, or raises what is wrong; for ``doctor``."""
+
+    def check_start(self, wish: StartRun, person: Person) -> None:
+        """Raise what would keep this person from starting this run.
+
+        Raises:
+            NotAllowed: They are in no group.
+
+            BadInput: The runbook is not known, or its inputs do not fit (all at once).
+        """
+        if not self.groups.of(person.actor):
+            raise NotAllowed(
+                f"{person.actor} is in no group of firedoor.yaml; nothing was run. "
+                "Ask a responder, or have yourself added under `groups`."
+            )
+        runbook = self.incidents.runbook(wish.runbook_id)
+        bind(runbook, wish.inputs, self.incidents.endpoints, self.clock.now())
+
+    def fields_of(self, ask: Ask) -> Mapping[str, Input]:
+        """Return the declared fields of a manual step's question."""
+        with self.store.read() as tx:
+            run = tx.run(ask.run_id).run
+        manual = self.recorder.runbook_of(run).step(ask.step_id).manual
+        if manual is None:
+            raise NotFound(f"{ask.step_id} of {ask.run_id} asks for no answer.")
+        return manual.fields
+
+    def health(self) -> dict[str, Any]:
+        """Return what works: ``store`` is ``ok`` or why it cannot be used, likewise the rest."""
+        store = "ok"
+        try:
+            with self.store.read() as tx:
+                tx.runs(unfinished=True)
+        except StoreUnavailable as error:
+            store = str(error)
+        trouble = [outbox.trouble for outbox in self.outboxes if outbox.trouble]
+        return {
+            "store": self.driver.store_trouble or store,
+            "sending": "; ".join(trouble) or "ok",
+        }
+
+    def tick(self) -> None:
+        """Do what is due: expired containments. Called about once a second."""
+        self.desk.expire_due()

@@ -1,0 +1,271 @@
+"""firedoor.yaml: the only reader of the environment and of the settings file.
+
+Paths in the file are relative to the file. A secret is never written in it: ``{file: path}`` or
+``{env: NAME}`` says where it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from bot.errors import Problem, SettingsInvalid
+
+DEFAULT_FILE = "firedoor.yaml"
+FILE_VARIABLE = "FIREDOOR_CONFIG"
+
+ROOT = Path(__file__).resolve().parent.parent
+"""Where ``templates/`` and ``runbooks/`` lie."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _absolute(value: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    return value if base is None else str(Path(base) / value)
+
+
+class SecretSource(_Part):
+    """Where a secret is. Read once, when the settings are read."""
+
+    file: str | None = None
+    env: str | None = None
+    value: SecretStr = Field(default=SecretStr(""), exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, dict) or len(data) != 1 or not {*data} <= {"file", "env"}:
+            raise ValueError("a secret is {file: path} or {env: NAME}, never written here")
+        if "file" in data:
+            path = Path(_absolute(str(data["file"]), info))
+            try:
+                text = path.read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+        else:
+            text = os.environ.get(str(data["env"]), "")  # noqa: TID251  # the one place
+        if not text:
+            raise ValueError(f"{next(iter(data.values()))} holds no secret (it is empty)")
+        return {**data, "value": text}
+
+    def reveal(self) -> str:
+        return self.value.get_secret_value()
+
+
+FilePath = Annotated[str, Field(min_length=1)]
+
+
+class Http(_Part):
+    """Where ``firedoor serve`` listens."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8300, ge=0, le=65535)
+
+
+class Webhook(_Part):
+    """The bearer token that a source must present."""
+
+    token: SecretSource
+
+
+class Slack(_Part):
+    bot_token: SecretSource
+    app_token: SecretSource
+    api_url: str = "https://slack.com/api/"
+    incidents_channel: str = "#incidents"
+
+
+class Email(_Part):
+    host: str
+    port: int = Field(default=587, ge=1, le=65535)
+    sender: str
+    username: str | None = None
+    password: SecretSource | None = None
+    tls: Literal["none", "starttls", "tls"] = "starttls"
+
+
+class Stakeholder(_Part):
+    """An audience, told when the affected data is of one of these classifications."""
+
+    name: str
+    data: tuple[str, ...]
+    channels: tuple[str, ...] = ()
+    emails: tuple[str, ...] = ()
+
+
+class EnvoySettings(_Part):
+    kind: Literal["envoy"]
+    base_routes: str
+    rds_file: str
+    admin_url: str
+    public_url: str
+
+    _paths = field_validator("base_routes", "rds_file")(_absolute)
+
+
+class LogSettings(_Part):
+    kind: Literal["envoy_json"]
+    files: tuple[str, ...]
+
+    @field_validator("files")
+    @classmethod
+    def _paths(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return tuple(_absolute(item, info) for item in value)
+
+
+class VaultSettings(_Part):
+    """HashiCorp Vault or OpenBao, with a KV v2 mount."""
+
+    url: str
+    token: SecretSource
+    kv_mount: str = "secret"
+
+
+class AwsSettings(_Part):
+    region: str
+    endpoint_url: str | None = None
+    access_key_id: SecretSource
+    secret_access_key: SecretSource
+
+
+class AwsKeySettings(_Part):
+    """An IAM user's access key that lives in a vault."""
+
+    kind: Literal["aws_iam_key"]
+    user: str
+    aws: str
+    vault: str
+    path: str
+    consumer_url: str | None = None
+
+
+class ProbeUser(_Part):
+    username: str
+    password: SecretSource
+
+
+class ProbeSettings(_Part):
+    """Two test customers: one owns the inventory's example object, the other does not."""
+
+    gateway: str
+    upstream_url: str
+    login_path: str
+    owner: ProbeUser
+    stranger: ProbeUser
+
+
+class Settings(_Part):
+    """The whole file. See ``deploy/README.md`` for what each part is for."""
+
+    state_dir: str = "state"
+    http: Http = Http()
+    webhooks: dict[Literal["alertmanager"], Webhook] = {}
+    slack: Slack | None = None
+    email: Email | None = None
+    groups: dict[str, tuple[str, ...]] = {}
+    stakeholders: tuple[Stakeholder, ...] = ()
+    gateways: dict[str, EnvoySettings] = {}
+    logs: dict[str, LogSettings] = {}
+    vaults: dict[str, VaultSettings] = {}
+    aws: dict[str, AwsSettings] = {}
+    credentials: dict[str, AwsKeySettings] = {}
+    probes: dict[str, ProbeSettings] = {}
+    inventory: tuple[str, ...] = ()
+    runbooks: tuple[str, ...] = (str(ROOT / "runbooks"),)
+
+    _paths = field_validator("state_dir")(_absolute)
+
+    @field_validator("inventory", "runbooks")
+    @classmethod
+    def _lists(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return tuple(_absolute(item, info) for item in value)
+
+    @property
+    def state(self) -> Path:
+        return Path(self.state_dir)
+
+    def secrets(self) -> list[str]:
+        """Return every secret value, for the redactor only."""
+        found: list[str] = []
+
+        def collect(value: Any) -> None:
+            if isinstance(value, SecretSource):
+                found.append(value.reveal())
+            elif isinstance(value, BaseModel):
+                for name in type(value).model_fields:
+                    collect(getattr(value, name))
+            elif isinstance(value, dict):
+                for item in value.values():
+                    collect(item)
+            elif isinstance(value, list | tuple):
+                for item in value:
+                    collect(item)
+
+        collect(self)
+        return found
+
+
+def default_file() -> Path:
+    """Return the file of ``$FIREDOOR_CONFIG``, or ``firedoor.yaml`` here."""
+    return Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))  # noqa: TID251  # the one place
+
+
+def load_settings(file: Path) -> Settings:
+    """
+    Read and check a settings file.
+
+    Raises:
+        SettingsInvalid: With every problem of the file, each with line and column.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror}); name another with --config"
+        raise SettingsInvalid(str(file), [Problem(1, 1, "", message)]) from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        what = getattr(error, "problem", None) or "this is not YAML"
+        raise SettingsInvalid(str(file), [Problem(line, column, "", what)]) from None
+    try:
+        return Settings.model_validate(data, context={"base": file.resolve().parent})
+    except ValidationError as error:
+        problems = [_problem(node, item["loc"], item["msg"]) for item in error.errors()]
+        raise SettingsInvalid(str(file), problems) from None
+
+
+def _problem(node: yaml.Node | None, path: Sequence[int | str], message: str) -> Problem:
+    """Point at the deepest part of ``path`` that stands in the file."""
+    line, column = 1, 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if pair is None:
+                break
+            line, column = pair[0].start_mark.line + 1, pair[0].start_mark.column + 1
+            node = pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line, column = node.start_mark.line + 1, node.start_mark.column + 1
+    where = ".".join(str(part) for part in path)
+    return Problem(line, column, where, message.removeprefix("Value error, "))

@@ -1,0 +1,326 @@
+"""The composition root: settings in, a working service out. The only importer of actions.ALL."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from actions import ALL
+from actions.credentials import AwsIam, AwsKeyCredential, VaultKv
+from actions.gateway import EnvoyGateway
+from actions.logs import AccessLogs
+from actions.notify import Stakeholder, Stakeholders
+from actions.probe import Prober
+from bot.action import Action, Gateway
+from bot.errors import FiredoorError
+from bot.inventory import load_openapi
+from bot.language.load import load_folder
+from bot.language.runbook import Runbook
+from bot.mailer import SmtpMail
+from bot.model.ask import Parcel
+from bot.model.containment import Containment
+from bot.model.endpoint import Endpoint
+from bot.ports import Chat, Mail, Runner, Transaction
+from bot.service import cards
+from bot.service.app import Service
+from bot.service.containments import ContainmentDesk
+from bot.service.context import Connections
+from bot.service.drive import Driver
+from bot.service.incidents import Incidents
+from bot.service.outbox import Outbox
+from bot.service.people import Groups, People
+from bot.service.perform import Performer
+from bot.service.postmortems import Postmortems
+from bot.service.record import Recorder
+from bot.service.redact import SecretRedactor
+from bot.service.reports import Reports
+from bot.settings import ROOT, Settings
+from bot.store import FolderFiles, SqlStore
+
+log = logging.getLogger(__name__)
+
+CHAT_KINDS = frozenset({"open_channel", "post", "update"})
+MAIL_KINDS = frozenset({"email"})
+
+TICK_S = 0.5
+"""How often the keeper looks for expired containments, new runs and things to send."""
+
+RECONCILE_S = 10.0
+"""How often every gateway is compared with what it should hold."""
+
+
+class SystemClock:
+    """Implements ``bot.ports.Clock``."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)  # noqa: TID251  # the Clock itself
+
+
+class Sweeping(Runner, Protocol):
+    """A runner that also finds what nobody drives."""
+
+    def sweep(self) -> None: ...
+
+
+def actions() -> dict[str, Action[Any]]:
+    """Return every action by name."""
+    return {action.name: action for action in ALL}
+
+
+def inventory(settings: Settings) -> dict[str, Endpoint]:
+    """Return every endpoint of the configured documents, by key."""
+    found: dict[str, Endpoint] = {}
+    for file in settings.inventory:
+        found |= load_openapi(Path(file).read_text(encoding="utf-8"), file)
+    return found
+
+
+def runbooks(settings: Settings) -> dict[str, Runbook]:
+    return load_folder([Path(folder) for folder in settings.runbooks], actions())
+
+
+def journal_file(settings: Settings) -> Path:
+    return settings.state / "firedoor.sqlite"
+
+
+def executor_file(settings: Settings) -> Path:
+    return settings.state / "executor.sqlite"
+
+
+def open_store(settings: Settings) -> SqlStore:
+    """Open the store, making and migrating it if needed."""
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = SqlStore(f"sqlite:///{journal_file(settings)}")
+    store.migrate()
+    return store
+
+
+@dataclass(frozen=True)
+class Systems:
+    """The configured systems."""
+
+    connections: Connections
+    gateways: Mapping[str, Gateway]
+    chat: Chat | None
+    mail: Mail | None
+
+
+def connect(settings: Settings) -> Systems:
+    """Make every adapter. Nothing is called yet."""
+    clock = SystemClock()
+    gateways: dict[str, Gateway] = {
+        name: EnvoyGateway(
+            name=name,
+            base_routes=Path(g.base_routes),
+            rds_file=Path(g.rds_file),
+            admin_url=g.admin_url,
+        )
+        for name, g in settings.gateways.items()
+    }
+    made: dict[tuple[type, str], object] = {}
+    for name, log in settings.logs.items():
+        made[AccessLogs, name] = AccessLogs(name=name, files=log.files)
+    vaults = {
+        name: VaultKv(name=name, url=v.url, token=v.token.reveal(), mount=v.kv_mount)
+        for name, v in settings.vaults.items()
+    }
+    made |= {(VaultKv, name): vault for name, vault in vaults.items()}
+    clouds = {
+        name: AwsIam(
+            name=name,
+            region=a.region,
+            endpoint_url=a.endpoint_url,
+            access_key_id=a.access_key_id.reveal(),
+            secret_access_key=a.secret_access_key.reveal(),
+        )
+        for name, a in settings.aws.items()
+    }
+    made |= {(AwsIam, name): cloud for name, cloud in clouds.items()}
+    for name, c in settings.credentials.items():
+        made[AwsKeyCredential, name] = AwsKeyCredential(
+            name=name,
+            user=c.user,
+            iam=clouds[c.aws],
+            vault=vaults[c.vault],
+            path=c.path,
+            consumer_url=c.consumer_url,
+        )
+    for name, p in settings.probes.items():
+        made[Prober, name] = Prober(
+            name=name,
+            public_url=settings.gateways[p.gateway].public_url,
+            upstream_url=p.upstream_url,
+            login_path=p.login_path,
+            owner=(p.owner.username, p.owner.password.reveal()),
+            stranger=(p.stranger.username, p.stranger.password.reveal()),
+        )
+    made[Stakeholders, "stakeholders"] = Stakeholders(
+        [
+            Stakeholder(name=s.name, data=s.data, channels=s.channels, emails=s.emails)
+            for s in settings.stakeholders
+        ]
+    )
+    chat: Chat | None = None
+    if settings.slack is not None:
+        from bot.slack.chat import SlackChat  # only where Slack is used
+
+        chat = SlackChat(settings.slack.bot_token.reveal(), settings.slack.api_url)
+    mail: Mail | None = None
+    if settings.email is not None:
+        e = settings.email
+        mail = SmtpMail(
+            host=e.host,
+            port=e.port,
+            sender=e.sender,
+            clock=clock,
+            username=e.username,
+            password=e.password.reveal() if e.password else None,
+            tls=e.tls,
+        )
+    return Systems(Connections(made), gateways, chat, mail)
+
+
+def build(settings: Settings, store: SqlStore, runner: Runner) -> Service:
+    """Put the service together."""
+    clock = SystemClock()
+    redactor = SecretRedactor(settings.secrets())
+    systems = connect(settings)
+    known = actions()
+    endpoints = inventory(settings)
+    files = FolderFiles(settings.state / "evidence")
+    recorder = Recorder(store, clock, redactor, known)
+    desk = ContainmentDesk(store, systems.gateways, clock, on_expired=_tell_expired)
+    postmortems = Postmortems(
+        store=store,
+        files=files,
+        clock=clock,
+        endpoints=endpoints,
+        templates=ROOT / "templates",
+    )
+    performer = Performer(
+        store=store,
+        recorder=recorder,
+        clock=clock,
+        redactor=redactor,
+        files=files,
+        actions=known,
+        connections=systems.connections,
+        endpoints=endpoints,
+        desk=desk,
+        postmortem=postmortems.desk,
+    )
+    groups = Groups(settings.groups)
+    return Service(
+        store=store,
+        clock=clock,
+        recorder=recorder,
+        driver=Driver(recorder, performer, clock),
+        incidents=Incidents(
+            store=store,
+            clock=clock,
+            recorder=recorder,
+            runner=runner,
+            runbooks=runbooks(settings),
+            endpoints=endpoints,
+        ),
+        people=People(store=store, clock=clock, recorder=recorder, runner=runner, groups=groups),
+        reports=Reports(store, clock),
+        desk=desk,
+        postmortems=postmortems,
+        groups=groups,
+        outboxes=tuple(
+            Outbox(store=store, clock=clock, kinds=kinds, chat=systems.chat, mail=systems.mail)
+            for kinds in (CHAT_KINDS, MAIL_KINDS)
+        ),
+        checks=_checks(systems),
+    )
+
+
+def _tell_expired(tx: Transaction, containment: Containment, what: str) -> None:
+    parcel = Parcel(
+        key=f"{containment.id}:{what}",
+        incident_id=containment.incident_id,
+        run_id=containment.run_id,
+        step_id=containment.step_id,
+        kind="post",
+        message=cards.expired_card(containment),
+    )
+    assert containment.lifted_at is not None  # noqa: S101  # it just ended
+    tx.put_parcel(parcel, containment.lifted_at)
+
+
+def _checks(systems: Systems) -> dict[str, Callable[[], str]]:
+    checks: dict[str, Callable[[], str]] = {}
+    for gateway_name, gateway in systems.gateways.items():
+        checks[f"gateway {gateway_name}"] = _check_gateway(gateway)
+    for (kind, name), connection in systems.connections.all().items():
+        check = getattr(connection, "check", None)
+        if check is not None:
+            checks[f"{kind.__name__} {name}"] = check
+    if systems.chat is not None:
+        checks["slack"] = systems.chat.check
+    if systems.mail is not None:
+        checks["email"] = systems.mail.check
+    return checks
+
+
+def _check_gateway(gateway: Gateway) -> Callable[[], str]:
+    return lambda: f"answers, and reports version {gateway.observe() or '(none yet)'}"
+
+
+class Background:
+    """The threads beside the drives: the keeper, and one sender for each way of sending."""
+
+    def __init__(self, service: Service, runner: Sweeping) -> None:
+        self._service, self._runner = service, runner
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._keep, name="keeper", daemon=True),
+            *(
+                threading.Thread(target=self._send, args=(outbox,), name="sender", daemon=True)
+                for outbox in service.outboxes
+            ),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+
+    def _keep(self) -> None:
+        next_reconcile_s = 0.0
+        elapsed_s = 0.0
+        while not self._stop.is_set():
+            _guarded("keeper", self._service.tick)
+            _guarded("sweep", self._runner.sweep)
+            if elapsed_s >= next_reconcile_s:
+                _guarded("reconcile", self._service.desk.reconcile_all)
+                next_reconcile_s = elapsed_s + RECONCILE_S
+            self._stop.wait(TICK_S)
+            elapsed_s += TICK_S
+
+    def _send(self, outbox: Outbox) -> None:
+        while not self._stop.is_set():
+            sent = _guarded("sender", outbox.flush)
+            self._stop.wait(0.05 if sent else TICK_S / 2)
+
+
+def _guarded(what: str, call: Callable[[], Any]) -> Any:
+    """Run one round of a background duty; a failed round must not end the duty."""
+    try:
+        return call()
+    except FiredoorError as error:
+        log.warning("%s: %s", what, error)
+    except Exception:
+        # The edge of a thread: it must live, and say what happened.
+        log.exception("%s stopped in one round; it goes on", what)
+    return None
