@@ -110,8 +110,8 @@ class Systems:
     mail: Mail | None
 
 
-def connect(settings: Settings) -> Systems:
-    """Make every adapter. Nothing is called yet."""
+def connect(settings: Settings, chat: Chat | None) -> Systems:
+    """Make every adapter; nothing is called yet. ``chat`` comes from the door that listens."""
     clock = SystemClock()
     gateways: dict[str, Gateway] = {
         name: EnvoyGateway(
@@ -165,11 +165,6 @@ def connect(settings: Settings) -> Systems:
             for s in settings.stakeholders
         ]
     )
-    chat: Chat | None = None
-    if settings.slack is not None:
-        from bot.slack.chat import SlackChat  # only where Slack is used
-
-        chat = SlackChat(settings.slack.bot_token.reveal(), settings.slack.api_url)
     mail: Mail | None = None
     if settings.email is not None:
         e = settings.email
@@ -185,11 +180,11 @@ def connect(settings: Settings) -> Systems:
     return Systems(Connections(made), gateways, chat, mail)
 
 
-def build(settings: Settings, store: SqlStore, runner: Runner) -> Service:
+def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None = None) -> Service:
     """Put the service together."""
     clock = SystemClock()
     redactor = SecretRedactor(settings.secrets())
-    systems = connect(settings)
+    systems = connect(settings, chat)
     known = actions()
     endpoints = inventory(settings)
     files = FolderFiles(settings.state / "evidence")
@@ -219,6 +214,7 @@ def build(settings: Settings, store: SqlStore, runner: Runner) -> Service:
         store=store,
         clock=clock,
         recorder=recorder,
+        performer=performer,
         driver=Driver(recorder, performer, clock),
         incidents=Incidents(
             store=store,

@@ -8,7 +8,7 @@ from typing import Any
 
 from bot.errors import NotAllowed, NotFound, StoreUnavailable
 from bot.language.inputs import bind
-from bot.language.runbook import Input
+from bot.language.runbook import Input, Runbook
 from bot.model.ask import Ask
 from bot.model.incident import StartRun
 from bot.ports import Clock, Store
@@ -17,7 +17,9 @@ from bot.service.drive import Driver
 from bot.service.incidents import Incidents
 from bot.service.outbox import Outbox
 from bot.service.people import Groups, People, Person
+from bot.service.perform import Performer
 from bot.service.postmortems import Postmortems
+from bot.service.preview import Foreseen
 from bot.service.record import Recorder
 from bot.service.reports import Reports
 
@@ -29,6 +31,7 @@ class Service:
     store: Store
     clock: Clock
     recorder: Recorder
+    performer: Performer
     driver: Driver
     incidents: Incidents
     people: People
@@ -48,13 +51,17 @@ class Service:
 
             BadInput: The runbook is not known, or its inputs do not fit (all at once).
         """
-        if not self.groups.of(person.actor):
-            raise NotAllowed(
-                f"{person.actor} is in no group of firedoor.yaml; nothing was run. "
-                "Ask a responder, or have yourself added under `groups`."
-            )
+        self.check_known(person)
         runbook = self.incidents.runbook(wish.runbook_id)
         bind(runbook, wish.inputs, self.incidents.endpoints, self.clock.now())
+
+    def check_known(self, person: Person) -> None:
+        """Raise NotAllowed unless the person is in a group: only responders act."""
+        if not self.groups.of(person.actor):
+            raise NotAllowed(
+                f"{person.actor} is in no group of firedoor.yaml; nothing was done. "
+                "Ask a responder, or have yourself added under `groups`."
+            )
 
     def fields_of(self, ask: Ask) -> Mapping[str, Input]:
         """Return the declared fields of a manual step's question."""
@@ -64,6 +71,10 @@ class Service:
         if manual is None:
             raise NotFound(f"{ask.step_id} of {ask.run_id} asks for no answer.")
         return manual.fields
+
+    def foresee(self, runbook: Runbook, inputs: Mapping[str, Any]) -> list[Foreseen]:
+        """Return what the runbook would do with these (bound) inputs; reads only."""
+        return self.performer.foresee(runbook, inputs)
 
     def health(self) -> dict[str, Any]:
         """Return what works: ``store`` is ``ok`` or why it cannot be used, likewise the rest."""
@@ -80,5 +91,6 @@ class Service:
         }
 
     def tick(self) -> None:
-        """Do what is due: expired containments. Called about once a second."""
+        """Do what is due at the gateways. Called about once a second."""
         self.desk.expire_due()
+        self.desk.catch_up()

@@ -36,6 +36,7 @@ class ContainmentDesk:
         self._on_expired = on_expired
         self._locks = {name: threading.Lock() for name in gateways}
         self._drifting: set[str] = set()
+        self._converged: dict[str, str] = {}
 
     # --- what actions use ----------------------------------------------------------------------
 
@@ -83,6 +84,15 @@ class ContainmentDesk:
                 raise
 
     def lift(self, containment_ids: Sequence[str], by: str) -> None:
+        for name in self.release(containment_ids, by):
+            with self._locks[name]:
+                self._converge(name)
+
+    def release(self, containment_ids: Sequence[str], by: str) -> list[str]:
+        """End containments in the store only; return the gateways that are to be converged.
+
+        For a process that does not write to gateways: the keeper of the one that does sees it.
+        """
         touched: set[str] = set()
         with self._store.begin() as tx:
             for containment_id in containment_ids:
@@ -95,9 +105,7 @@ class ContainmentDesk:
                 touched.add(containment.gateway)
                 if containment.lifted_at is None:
                     self._end(tx, containment, by, "containment_lifted")
-        for name in sorted(touched):
-            with self._locks[name]:
-                self._converge(name)
+        return sorted(touched)
 
     # --- what people and the keeper use --------------------------------------------------------
 
@@ -137,6 +145,13 @@ class ContainmentDesk:
             self.reconcile(name)
         return due
 
+    def catch_up(self) -> None:
+        """Converge gateways whose wanted set was changed by another process."""
+        for name, gateway in self._gateways.items():
+            wanted = gateway.version_of([c.control for c in self.in_force(name)])
+            if self._converged.get(name) != wanted:
+                self.reconcile(name)
+
     def reconcile(self, name: str) -> bool:
         """Bring one gateway to the wanted set if it is elsewhere; tell whether it is there now.
 
@@ -152,6 +167,7 @@ class ContainmentDesk:
                 self._note_drift(name, wanted, None, str(error))
                 return False
             if seen == wanted:
+                self._converged[name] = wanted
                 self._drifting.discard(name)
                 return True
             self._note_drift(name, wanted, seen, "")
@@ -172,6 +188,7 @@ class ContainmentDesk:
     def _converge(self, name: str) -> None:
         controls = [containment.control for containment in self.in_force(name)]
         version = self._gateways[name].converge(controls)
+        self._converged[name] = version
         with self._store.begin() as tx:
             tx.append(
                 at=self._clock.now(),

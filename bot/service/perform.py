@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from bot.errors import (
     TimedOut,
     VerificationFailed,
 )
+from bot.language.runbook import Runbook
 from bot.model import events
 from bot.model.commands import (
     ApplyStep,
@@ -42,6 +44,7 @@ from bot.model.plan import Plan
 from bot.ports import Clock, EvidenceFiles, Redactor, Store
 from bot.service.containments import ContainmentDesk
 from bot.service.context import ActionContext, Connections, IncidentEvidence, StepNotes
+from bot.service.preview import Foreseen, foresee
 from bot.service.record import Position, Recorder
 
 log = logging.getLogger(__name__)
@@ -104,6 +107,18 @@ class Performer:
             return self._recorder.ask(run_id, position, command)
         return self._recorder.record(run_id, position, self._do(incident, run_id, command))
 
+    def foresee(self, runbook: Runbook, inputs: Mapping[str, Any]) -> list[Foreseen]:
+        """Plan every step of a runbook that can be planned before a run. Reads only."""
+        context = self._context_of("(none)", runbook.name, "(none)", "(none)")
+        return foresee(
+            runbook,
+            inputs,
+            self._endpoints,
+            actions=self._actions,
+            context=context,
+            clock=self._clock,
+        )
+
     def _do(self, incident: Incident, run_id: str, command: Command) -> Event:
         assert isinstance(command, Step)  # noqa: S101  # the driver handles Wait and Finish
         action = self._actions[
@@ -142,19 +157,25 @@ class Performer:
             return self._failed(command.step, phase, Ambiguous(message))
 
     def _context(self, incident: Incident, run_id: str, command: Step) -> ActionContext:
-        ids = (incident.id, run_id, command.step)
+        context = self._context_of(incident.id, incident.title, run_id, command.step)
+        if isinstance(command, ApplyStep):
+            context = replace(context, actor=command.actor, ttl_s=command.ttl_s)
+        return context
+
+    def _context_of(self, incident_id: str, title: str, run_id: str, step_id: str) -> ActionContext:
+        ids = (incident_id, run_id, step_id)
         return ActionContext(
-            incident_id=incident.id,
-            incident_title=incident.title,
+            incident_id=incident_id,
+            incident_title=title,
             run_id=run_id,
-            step_id=command.step,
-            actor=command.actor if isinstance(command, ApplyStep) else "firedoor",
-            ttl_s=command.ttl_s if isinstance(command, ApplyStep) else None,
+            step_id=step_id,
+            actor="firedoor",
+            ttl_s=None,
             endpoints=self._endpoints,
             containments=self._desk,
             evidence=IncidentEvidence(self._store, self._files, self._clock, *ids),
             notes=StepNotes(self._store, self._clock, self._redactor, ids),
-            postmortem=self._postmortem(incident.id),
+            postmortem=self._postmortem(incident_id),
             clock=self._clock,
             connections=self._connections,
         )

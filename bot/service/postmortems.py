@@ -58,6 +58,10 @@ class Postmortems:
             for name, content, media_type, form in forms
         ]
 
+    def read(self, evidence: Evidence) -> bytes:
+        """Return a kept form, after checking it against its SHA-256."""
+        return self._files.get(evidence.sha256)
+
     def desk(self, incident_id: str) -> PostmortemDesk:
         return _Desk(self, incident_id)
 

@@ -1,0 +1,77 @@
+"""Driving runs in this process: one at a time per state folder, by a lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from bot import wiring
+from bot.cli.common import chat_of
+from bot.durable import DbosExecutor
+from bot.errors import Refused
+from bot.service.app import Service
+from bot.settings import Settings
+
+
+@contextmanager
+def driving_lock(settings: Settings) -> Iterator[None]:
+    """Hold the one lock that allows driving runs and writing to gateways.
+
+    Raises:
+        Refused: Another process holds it.
+    """
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = settings.state / "driving.lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise Refused(
+                f"Another firedoor (process {file.read().strip() or 'unknown'}) drives the runs "
+                f"of {settings.state}; this one was not started. Use that one, or stop it."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def is_driven(settings: Settings) -> bool:
+    """Tell whether some process drives runs now."""
+    try:
+        with driving_lock(settings):
+            return False
+    except Refused:
+        return True
+
+
+@contextmanager
+def engine(settings: Settings) -> Iterator[Service]:
+    """Drive runs in this process: the service, the executor, the keeper and the senders."""
+    with driving_lock(settings):
+        store = wiring.open_store(settings)
+        executor = DbosExecutor(wiring.executor_file(settings), store)
+        service = wiring.build(settings, store, executor, chat_of(settings))
+        executor.launch(service.driver)
+        background = wiring.Background(service, executor)
+        background.start()
+        try:
+            yield service
+        finally:
+            background.stop()
+            executor.close()
+            store.close()
+
+
+def raise_interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Make SIGTERM end a foreground command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def end_on_terminate() -> None:
+    signal.signal(signal.SIGTERM, raise_interrupt)

@@ -1,0 +1,111 @@
+"""Commands that read incidents: incidents, status, timeline; and postmortem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bot.cli.common import attached, json_option, print_json
+from bot.cli.show import console, table
+from bot.postmortem.timeline import timeline as tell
+
+
+@click.command()
+@json_option
+@click.pass_context
+def incidents(ctx: click.Context, as_json: bool) -> None:
+    """List incidents, newest first."""
+    with attached(ctx) as service:
+        found = service.reports.incidents()
+    if as_json:
+        print_json([incident.model_dump(mode="json") for incident in found])
+        return
+    if not found:
+        console.print("There are no incidents.")
+        return
+    rows = [
+        (i.id, i.severity.value, i.status.value, f"{i.opened_at:%Y-%m-%d %H:%M:%S}", i.title)
+        for i in found
+    ]
+    console.print(table(("Incident", "Severity", "Status", "Opened (UTC)", "Title"), rows))
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also runs that are over.")
+@json_option
+@click.pass_context
+def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
+    """Show runs that are not over, and what each waits for."""
+    with attached(ctx) as service:
+        runs = service.reports.runs(unfinished=not everything)
+        states = {run.id: service.reports.state(run.id) for run in runs}
+    if as_json:
+        print_json(
+            [
+                {
+                    "run": run.id,
+                    "incident": run.incident_id,
+                    "runbook": run.runbook_id,
+                    "status": run.status.value,
+                    "reason": states[run.id].reason,
+                    "steps": {
+                        step_id: step.model_dump(
+                            mode="json", include={"status", "note", "failure", "deadline"}
+                        )
+                        for step_id, step in states[run.id].steps.items()
+                    },
+                }
+                for run in runs
+            ]
+        )
+        return
+    if not runs:
+        console.print("No run is going on.")
+    for run in runs:
+        state = states[run.id]
+        console.print(f"[bold]{run.id}[/] {run.runbook_id}: {run.status.value} {state.reason}")
+        rows = [
+            (step_id, s.status.value.replace("_", " "), s.failure.message if s.failure else s.note)
+            for step_id, s in state.steps.items()
+        ]
+        console.print(table(("Step", "Status", ""), rows))
+
+
+@click.command()
+@click.argument("incident")
+@click.option("--full", is_flag=True, help="Also timers, messages and notes.")
+@json_option
+@click.pass_context
+def timeline(ctx: click.Context, incident: str, full: bool, as_json: bool) -> None:
+    """Show what happened in INCIDENT, in the order of the journal."""
+    with attached(ctx) as service:
+        entries = tell(service.reports.records(incident), full=full)
+    if as_json:
+        print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    rows = [(str(e.seq), f"{e.at:%H:%M:%S.%f}"[:-3], e.actor, e.text) for e in entries]
+    console.print(table(("#", "UTC", "Who", "What"), rows))
+
+
+@click.command()
+@click.argument("incident")
+@click.option("--out", metavar="FOLDER", default=".", show_default=True, help="Where to write it.")
+@json_option
+@click.pass_context
+def postmortem(ctx: click.Context, incident: str, out: str, as_json: bool) -> None:
+    """Draft INCIDENT's postmortem anew and write its three forms to a folder."""
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    written: dict[str, str] = {}
+    with attached(ctx) as service:
+        for evidence in service.postmortems.draft(incident):
+            ending = evidence.id.rpartition(".")[2]
+            target = folder / f"{incident}-postmortem.{ending}"
+            target.write_bytes(service.postmortems.read(evidence))
+            written[ending] = str(target)
+    if as_json:
+        print_json(written)
+    else:
+        for path in written.values():
+            console.print(path, soft_wrap=True)

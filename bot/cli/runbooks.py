@@ -1,0 +1,128 @@
+"""Commands about runbooks: check, plan, schema, rehearse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bot import wiring
+from bot.cli.common import attached, json_option, print_json, settings_of
+from bot.cli.people import pairs
+from bot.cli.show import console, errors, table
+from bot.errors import BadInput, Problem
+from bot.language.inputs import bind
+from bot.language.load import check as check_text
+from bot.language.schema import schema as schema_of
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
+    """Check runbook FILES and say every problem. Needs no settings and calls nothing."""
+    known = wiring.actions()
+    found: dict[str, tuple[Problem, ...]] = {}
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{file} cannot be read ({error}); nothing was checked.") from None
+        found[str(file)] = check_text(text, str(file), known)[1]
+    count = sum(len(problems) for problems in found.values())
+    if as_json:
+        print_json(
+            [
+                {"file": file, "line": p.line, "column": p.column, "at": p.where, "says": p.message}
+                for file, problems in found.items()
+                for p in problems
+            ]
+        )
+    else:
+        for file, problems in found.items():
+            for p in problems:
+                place = f" {p.where}:" if p.where else ""
+                errors.print(
+                    f"{file}:{p.line}:{p.column}:{place} {p.message}", markup=False, soft_wrap=True
+                )
+            if not problems:
+                console.print(f"{file}: no problems", markup=False, soft_wrap=True)
+    ctx.exit(BadInput.exit_code if count else 0)
+
+
+@click.command()
+@click.argument("runbook")
+@click.argument("inputs", nargs=-1, metavar="[NAME=VALUE]...")
+@json_option
+@click.pass_context
+def plan(ctx: click.Context, runbook: str, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Show what RUNBOOK would do with these inputs. Looks at the real systems, changes nothing."""
+    with attached(ctx) as service:
+        book = service.incidents.runbook(runbook)
+        now = service.clock.now()
+        bound = bind(book, pairs(inputs), service.incidents.endpoints, now)
+        steps = service.foresee(book, bound)
+    if as_json:
+        print_json(
+            {
+                "runbook": book.id,
+                "digest": book.digest,
+                "inputs": bound,
+                "steps": [step.model_dump(mode="json") for step in steps],
+            }
+        )
+        return
+    console.print(f"{book.name} ({book.digest[:12]})", markup=False)
+    rows = [
+        (
+            step.step,
+            step.does,
+            step.effect,
+            step.approval,
+            f"{step.ttl_s:g} s" if step.ttl_s else "",
+            (f"{step.plan.summary} [{step.plan.digest[:12]}]" if step.plan else step.later),
+        )
+        for step in steps
+    ]
+    headings = ("Step", "Does", "Effect", "Approval", "Expires after", "Plan")
+    console.print(table(headings, rows))
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the runbook language, for editors."""
+    print_json(schema_of(wiring.actions()))
+
+
+@click.command()
+@click.argument("runbooks", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def rehearse(ctx: click.Context, runbooks: tuple[Path, ...], as_json: bool) -> None:
+    """Run the rehearsals beside the runbooks of FOLDERs. Nothing outside is called."""
+    from bot.engine.rehearsal import rehearse_folder  # only this command
+
+    folders = list(runbooks)
+    if not folders:
+        folders = [Path(folder) for folder in settings_of(ctx).runbooks]
+    results = [r for folder in folders for r in rehearse_folder(folder, wiring.actions())]
+    if as_json:
+        print_json(
+            [
+                {
+                    "runbook": r.runbook,
+                    "case": r.case,
+                    "ok": not r.differences,
+                    "says": r.differences,
+                }
+                for r in results
+            ]
+        )
+    else:
+        rows = [
+            ("ok" if not r.differences else "FAILED", r.runbook, r.case, "; ".join(r.differences))
+            for r in results
+        ]
+        console.print(table(("", "Runbook", "Case", "Differences"), rows))
+    ctx.exit(4 if any(r.differences for r in results) else 0)
