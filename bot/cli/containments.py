@@ -69,7 +69,8 @@ def lift(ctx: click.Context, containment: str) -> None:
             console.print(f"{containment} is lifted; the serving process converges the gateway.")
             return
         with driving_lock(settings_of(ctx)):
-            reached = all([service.desk.reconcile(name) for name in gateways])
+            answers = [service.desk.reconcile(name) for name in gateways]
+            reached = all(answers)
     if not reached:
         raise ProviderUnreachable(
             f"{containment} is lifted, but its gateway does not answer; it still holds the old "

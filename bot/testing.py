@@ -1,0 +1,295 @@
+"""Fakes of the ports, shipped for people who write actions and runbooks.
+
+The contract suites under ``tests/contract`` run on these and on the real things alike, so that a
+fake does not drift from what it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bot.action import Action, Gateway, PostmortemDesk
+from bot.errors import ProviderRefused, ProviderUnreachable
+from bot.language.runbook import Runbook
+from bot.model.base import digest_of
+from bot.model.containment import Control, ControlKind
+from bot.model.endpoint import Endpoint
+from bot.model.message import Message, MessageRef
+from bot.model.outcome import Evidence
+from bot.ports import Redactor
+from bot.service.app import Service
+from bot.service.containments import ContainmentDesk
+from bot.service.context import Connections
+from bot.service.drive import Driver
+from bot.service.incidents import Incidents
+from bot.service.outbox import Outbox
+from bot.service.people import Groups, People
+from bot.service.perform import Performer
+from bot.service.postmortems import Postmortems
+from bot.service.record import Recorder
+from bot.service.redact import SecretRedactor
+from bot.service.reports import Reports
+from bot.store import FolderFiles, SqlStore
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class FakeClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, **delta: float) -> None:
+        """Move on by a ``timedelta``'s arguments, e.g. ``advance(minutes=5)``."""
+        self._now += timedelta(**delta)
+
+
+class FakeGateway:
+    """A gateway that holds its controls in memory. ``down`` and ``refuses`` make it fail."""
+
+    def __init__(self, name: str = "edge") -> None:
+        self._name = name
+        self.controls: tuple[Control, ...] = ()
+        self.down = False
+        self.refuses = False
+        self.writes = 0
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def supports(self, control: Control) -> bool:
+        return control.kind in ControlKind
+
+    def version_of(self, controls: Sequence[Control]) -> str:
+        dumped = sorted(digest_of(control.model_dump(mode="json")) for control in set(controls))
+        return digest_of(dumped)[:12]
+
+    def converge(self, controls: Sequence[Control]) -> str:
+        self._reach()
+        if self.refuses:
+            raise ProviderRefused("The gateway refuses this configuration; the old one serves on.")
+        if self.version_of(controls) != self.observe():
+            self.controls = tuple(controls)
+            self.writes += 1
+        return self.observe()
+
+    def observe(self) -> str:
+        self._reach()
+        return self.version_of(self.controls)
+
+    def _reach(self) -> None:
+        if self.down:
+            raise ProviderUnreachable("The gateway gives no answer; the old controls serve on.")
+
+
+class FakeChat:
+    """A chat that keeps what it got. ``fail`` holds errors to raise, one a call; ``lose`` counts
+    posts that are kept but whose answer is lost."""
+
+    def __init__(self) -> None:
+        self.channels: dict[str, str] = {}
+        self.messages: dict[MessageRef, Message] = {}
+        self.keys: dict[str, list[MessageRef]] = {}
+        self.fail: list[Exception] = []
+        self.lose = 0
+
+    def open_channel(self, name: str, topic: str) -> str:
+        del topic
+        self._maybe_fail()
+        return self.channels.setdefault(name, f"C{len(self.channels) + 1}")
+
+    def post(self, channel: str, message: Message, key: str) -> MessageRef:
+        self._maybe_fail()
+        ref = MessageRef(channel=channel, ts=f"{len(self.messages) + 1}.0")
+        self.messages[ref] = message
+        self.keys.setdefault(key, []).append(ref)
+        if self.lose:
+            self.lose -= 1
+            raise ProviderUnreachable("The chat's answer was lost; it is tried again.")
+        return ref
+
+    def find(self, channel: str, key: str) -> MessageRef | None:
+        self._maybe_fail()
+        return next((ref for ref in self.keys.get(key, []) if ref.channel == channel), None)
+
+    def update(self, ref: MessageRef, message: Message) -> None:
+        self._maybe_fail()
+        self.messages[ref] = message
+
+    def check(self) -> str:
+        self._maybe_fail()
+        return "a fake chat"
+
+    def titled(self, part: str) -> list[Message]:
+        """Return the messages, as they are now, whose title holds ``part``."""
+        return [message for message in self.messages.values() if part in message.title]
+
+    def _maybe_fail(self) -> None:
+        if self.fail:
+            raise self.fail.pop(0)
+
+
+class FakeMail:
+    """A mail server that keeps what it got."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Message, str]] = []
+        self.fail: list[Exception] = []
+
+    def send(self, to: str, message: Message, key: str) -> None:
+        if self.fail:
+            raise self.fail.pop(0)
+        self.sent.append((to, message, key))
+
+    def check(self) -> str:
+        return "a fake mail server"
+
+
+class Idle(BaseException):
+    """The run waits and nothing has come: the drive is put aside, as by a restart."""
+
+
+class InlineDurable:
+    """Runs durable steps at once. ``before_step`` may raise, to try a crash at each of them."""
+
+    def __init__(self, before_step: Callable[[str], None] = lambda _name: None) -> None:
+        self._before_step = before_step
+
+    def step(self, name: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        self._before_step(name)
+        return call()
+
+    def wait(self, timeout_s: float) -> None:
+        del timeout_s
+        raise Idle
+
+
+class InlineRunner:
+    """Drives runs in the calling thread, as far as they go."""
+
+    def __init__(self) -> None:
+        self.driver: Driver | None = None
+        self.durable = InlineDurable()
+
+    def start(self, run_id: str) -> None:
+        self.wake(run_id)
+
+    def wake(self, run_id: str) -> None:
+        if self.driver is None:
+            return
+        try:
+            self.driver.drive(run_id, self.durable)
+        except Idle:
+            return
+
+
+class _NoPostmortem(PostmortemDesk):
+    def draft(self) -> Sequence[Evidence]:
+        return ()
+
+
+class World:
+    """A whole service on fakes and a real store in a folder. The doors are left out."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        actions: Sequence[Action[Any]],
+        runbooks: Sequence[Runbook] = (),
+        endpoints: Mapping[str, Endpoint] | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        connections: Mapping[tuple[type, str], object] | None = None,
+        secrets: Sequence[str] = (),
+        gateways: Mapping[str, Gateway] | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:
+        self.folder = folder
+        self.clock = clock or FakeClock()
+        self.gateway = FakeGateway()
+        self.chat = FakeChat()
+        self.mail = FakeMail()
+        self.runner = InlineRunner()
+        self.store = SqlStore(f"sqlite:///{folder / 'firedoor.sqlite'}")
+        self.store.migrate()
+        self.redactor: Redactor = SecretRedactor(secrets)
+        known = {action.name: action for action in actions}
+        files = FolderFiles(folder / "evidence")
+        recorder = Recorder(self.store, self.clock, self.redactor, known)
+        desk = ContainmentDesk(self.store, gateways or {"edge": self.gateway}, self.clock)
+        performer = Performer(
+            store=self.store,
+            recorder=recorder,
+            clock=self.clock,
+            redactor=self.redactor,
+            files=files,
+            actions=known,
+            connections=Connections(connections or {}),
+            endpoints=endpoints or {},
+            desk=desk,
+            postmortem=lambda _incident_id: _NoPostmortem(),
+        )
+        driver = Driver(recorder, performer, self.clock, sleep=lambda _s: None)
+        self.runner.driver = driver
+        group_members = Groups(groups or {})
+        self.service = Service(
+            store=self.store,
+            clock=self.clock,
+            recorder=recorder,
+            performer=performer,
+            driver=driver,
+            incidents=Incidents(
+                store=self.store,
+                clock=self.clock,
+                recorder=recorder,
+                runner=self.runner,
+                runbooks={runbook.id: runbook for runbook in runbooks},
+                endpoints=endpoints or {},
+            ),
+            people=People(
+                store=self.store,
+                clock=self.clock,
+                recorder=recorder,
+                runner=self.runner,
+                groups=group_members,
+            ),
+            reports=Reports(self.store, self.clock),
+            desk=desk,
+            postmortems=Postmortems(
+                store=self.store,
+                files=files,
+                clock=self.clock,
+                endpoints=endpoints or {},
+                templates=folder,
+            ),
+            groups=group_members,
+            outboxes=tuple(
+                Outbox(
+                    store=self.store,
+                    clock=self.clock,
+                    kinds=frozenset(kinds),
+                    chat=self.chat,
+                    mail=self.mail,
+                )
+                for kinds in (("open_channel", "post", "update"), ("email",))
+            ),
+            checks={},
+        )
+
+    def send(self) -> int:
+        """Send everything that is due; return how many parcels were sent."""
+        total = 0
+        while sent := sum(outbox.flush() for outbox in self.service.outboxes):
+            total += sent
+        return total
+
+    def close(self) -> None:
+        self.store.close()
