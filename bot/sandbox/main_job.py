@@ -7,14 +7,13 @@ that its web page makes. At the end everything is compared with what the sandbox
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
 
@@ -25,7 +24,7 @@ from bot.model.incident import Incident, Run, RunStatus
 from bot.model.journal import Record, verify_chain
 from bot.sandbox.company import FIXED_VERSION, Company
 from bot.sandbox.orders_data import PROBE_OWNER, PROBE_STRANGER
-from bot.sandbox.slack_standin.client import Person
+from bot.sandbox.responders import Responders, until
 from bot.sandbox.traffic import Neighbour, Traffic, Watched, Watcher
 from bot.store import FolderFiles, SqlStore
 
@@ -33,10 +32,7 @@ ENDPOINT = "GET /api/orders/{order_id}"
 WARM_UP_S = 4.0
 """How long the attacker walks before the alert."""
 
-STEP_TIMEOUT_S = 60.0
-
 Say = Callable[[str], None]
-T = TypeVar("T")
 
 
 @dataclass
@@ -160,14 +156,13 @@ class MainJob:
 
     def __init__(self, company: Company, *, say: Say = lambda _text: None) -> None:
         self._company, self._say = company, say
-        self._slack = company.places.url("slack")
 
     def run(self) -> Result:
         """
         Do it all and return what came of it.
 
         Raises:
-            TimedOut: Something that had to happen did not, in ``STEP_TIMEOUT_S``.
+            TimedOut: Something that had to happen did not.
         """
         began = time.monotonic()
         url = start_firedoor(self._company)
@@ -215,36 +210,17 @@ class MainJob:
     # --- people --------------------------------------------------------------------------------
 
     def _play_people(self, run_id: str) -> None:
-        self._click("U0IRIS", "approve close", "firedoor.approve")
+        people = Responders(self._company.places.url("slack"))
+        people.approve("U0IRIS", "close")
         self._say("Iris approved closing the endpoint.")
         for user, name in (("U0SAM", "Sam"), ("U0TARIQ", "Tariq")):
-            self._click(user, "approve rotate", "firedoor.approve")
+            people.approve(user, "rotate")
             self._say(f"{name} approved rotating the key.")
-        self._wait_for_card("U0SAM", "fixed needs an answer")
+        people.wait_for_card("U0SAM", "fixed needs an answer")
         self._company.deploy_fix(FIXED_VERSION)
         self._say(f"The orders team deployed {FIXED_VERSION}, which checks who owns an order.")
-        sam = self._click("U0SAM", "fixed needs an answer", "firedoor.answer")
-        view = _until(sam.open_view, "the answer form")
-        sam.submit(view["id"], {"version": {"value": FIXED_VERSION}})
+        people.answer("U0SAM", "fixed", {"version": FIXED_VERSION})
         self._say(f"Sam answered in Slack; {run_id} goes on.")
-
-    def _wait_for_card(self, user: str, title: str) -> tuple[Person, dict[str, Any], str]:
-        person = Person(self._slack, user)
-
-        def find() -> tuple[Person, dict[str, Any], str] | None:
-            for channel in person.channels():
-                for message in person.messages(channel["id"]):
-                    if title in json.dumps(message.get("blocks", [])) and _buttons(message):
-                        return person, message, channel["id"]
-            return None
-
-        return _until(find, f"a message with {title!r} in Slack")
-
-    def _click(self, user: str, title: str, action_id: str) -> Person:
-        person, message, channel = self._wait_for_card(user, title)
-        value = next(b["value"] for b in _buttons(message) if b["action_id"] == action_id)
-        person.click(channel, message["ts"], action_id, value=value)
-        return person
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -260,7 +236,7 @@ class MainJob:
                     raise Failed(f"The run waits for a decision: {stuck[0].failure.message}")
                 return status.is_final
 
-            _until(over, "the end of the run")
+            until(over, "the end of the run")
 
             def told() -> bool:
                 with store.read() as tx:
@@ -271,7 +247,7 @@ class MainJob:
                     ]
                 return not waiting
 
-            _until(told, "everything in the outbox to be sent")
+            until(told, "everything in the outbox to be sent")
 
     @contextmanager
     def _store(self) -> Iterator[SqlStore]:
@@ -389,26 +365,6 @@ def _steps(state: RunState) -> list[dict[str, Any]]:
         }
         for step_id, step in state.steps.items()
     ]
-
-
-def _buttons(message: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        element
-        for block in message.get("blocks", [])
-        if block["type"] == "actions"
-        for element in block["elements"]
-    ]
-
-
-def _until(look: Callable[[], T | None], what: str) -> T:
-    """Look until there is something, for at most ``STEP_TIMEOUT_S``."""
-    deadline = time.monotonic() + STEP_TIMEOUT_S
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise TimedOut(f"Waited {STEP_TIMEOUT_S:g} s for {what}; it did not come.")
 
 
 def fresh_folder(parent: Path) -> Path:

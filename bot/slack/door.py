@@ -62,7 +62,7 @@ class SlackDoor:
 
         while True:
             try:
-                self._handler.connect()
+                self._handler.connect()  # type: ignore[no-untyped-call]  # Bolt says nothing
             except (SlackClientError, OSError) as error:
                 log.warning("Slack cannot be reached (%s); trying again.", type(error).__name__)
                 time.sleep(2.0)
@@ -70,7 +70,7 @@ class SlackDoor:
                 return
 
     def close(self) -> None:
-        self._handler.close()
+        self._handler.close()  # type: ignore[no-untyped-call]  # Bolt says nothing
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     @property

@@ -1,0 +1,61 @@
+"""Durable steps a second: runs of steps that do nothing, on the real store and executor."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from bot.language.load import load
+
+from bot.action import Context, Params, ReadAction
+from bot.durable import DbosExecutor
+from bot.model.incident import Origin, StartRun
+from bot.model.outcome import Outcome
+from bot.service.drive import Driver
+from bot.testing import World
+
+STEPS = 200
+
+
+class Nothing(ReadAction[Params]):
+    name = "bench.nothing"
+    params = Params
+
+    def run(self, params: Params, ctx: Context) -> Outcome:
+        del params, ctx
+        return Outcome()
+
+
+RUNBOOK = "\n".join(
+    [
+        "id: nothing",
+        "name: Nothing",
+        "summary: Does nothing, many times.",
+        "severity: sev4",
+        "owners: [nobody]",
+        "steps:",
+        *(f"  - {{id: step-{number}, uses: bench.nothing}}" for number in range(STEPS)),
+    ]
+)
+
+
+def measure_steps(folder: Path) -> dict[str, float]:
+    folder.mkdir()
+    action = Nothing()
+    runbook = load(RUNBOOK, "nothing.yaml", {action.name: action})
+    world = World(folder, actions=[action], runbooks=[runbook])
+    executor = DbosExecutor(folder / "executor.sqlite", world.store)
+    driver: Driver = world.service.driver
+    executor.launch(driver)
+    try:
+        wish = StartRun(runbook_id="nothing", origin=Origin(kind="person", actor="cli:bench"))
+        began = time.perf_counter()
+        started = world.service.incidents.start(wish)
+        executor.start(started.run.id)
+        while not world.service.reports.runs()[0].status.is_final:
+            time.sleep(0.01)
+        took_s = time.perf_counter() - began
+    finally:
+        executor.close()
+        world.close()
+    return {"steps_per_s": STEPS / took_s}
