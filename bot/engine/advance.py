@@ -44,7 +44,7 @@ def advance(runbook: Runbook, state: RunState | None, event: Event) -> Next:
     Take one event into account and say what to do next.
 
     An event that does not fit where the run stands (a second click, a late approval) changes
-    nothing and only repeats what the run waits for. A finished run stays finished.
+    nothing and only repeats what the run waits for or is doing. A finished run stays finished.
 
     Args:
         state: None only with RunStarted, which makes the first state.
@@ -63,11 +63,11 @@ def advance(runbook: Runbook, state: RunState | None, event: Event) -> Next:
         reason = event.reason or f"cancelled by {event.by}"
         return _finish(runbook, state, RunStatus.CANCELLED, reason, event.at)
     if isinstance(event, events.RunStarted):
-        return state, (_wait(runbook, state),)
+        return _still(runbook, state)
     if isinstance(event, events.TimerFired):
         return _on_timer(runbook, state, event.at)
     if event.step != _current(runbook, state).id:
-        return state, (_wait(runbook, state),)
+        return _still(runbook, state)
     return _on_step_event(runbook, state, event)
 
 
@@ -90,8 +90,22 @@ def _current(runbook: Runbook, state: RunState) -> Step:
     return runbook.steps[state.cursor]
 
 
-def _wait(runbook: Runbook, state: RunState) -> Wait:
-    return Wait(until=state.steps[_current(runbook, state).id].deadline)
+def _still(runbook: Runbook, state: RunState) -> Next:
+    """Change nothing, and say again what the run waits for or is doing."""
+    step = _current(runbook, state)
+    match state.steps[step.id].status:
+        case StepStatus.PLANNING:
+            return _plan(state, step)
+        case StepStatus.RUNNING if step.effect is Effect.READ:
+            return _run(state, step)
+        case StepStatus.RUNNING:
+            return _act(state, step)
+        case StepStatus.VERIFYING:
+            return _verify(state, step)
+        case StepStatus.UNDOING:
+            return _undo(state, step)
+        case _:
+            return state, (Wait(until=state.steps[step.id].deadline),)
 
 
 # --- entering a step ---------------------------------------------------------------------------
@@ -277,7 +291,7 @@ def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
         case events.StepFailed() if not status.is_final:
             return _on_failed(runbook, state, step, event)
         case _:
-            return state, (_wait(runbook, state),)
+            return _still(runbook, state)
 
 
 def _on_drift(runbook: Runbook, state: RunState, step: Step, event: events.PlanDrifted) -> Next:
@@ -296,18 +310,18 @@ def _on_approved(runbook: Runbook, state: RunState, step: Step, event: events.Ap
     approval = approval_needed(runbook, state, step)
     current = state.steps[step.id]
     if approval is None or not counts(state, approval, event) or event.by in current.approvals:
-        return state, (_wait(runbook, state),)
+        return _still(runbook, state)
     approvals = (*current.approvals, event.by)
     state = state.with_step(step.id, approvals=approvals)
     if len(approvals) < approval.required:
-        return state, (_wait(runbook, state),)
+        return _still(runbook, state)
     return _act(state.having(person_engaged=True), step)
 
 
 def _on_rejected(runbook: Runbook, state: RunState, step: Step, event: events.Rejected) -> Next:
     approval = approval_needed(runbook, state, step)
     if approval is None or not counts(state, approval, event):
-        return state, (_wait(runbook, state),)
+        return _still(runbook, state)
     note = f"rejected by {event.by}" + (f": {event.reason}" if event.reason else "")
     state = state.having(person_engaged=True)
     return _give_up(runbook, state, step, approval.on_timeout, note, event.at)
@@ -317,7 +331,7 @@ def _on_timer(runbook: Runbook, state: RunState, at: datetime) -> Next:
     step = _current(runbook, state)
     current = state.steps[step.id]
     if current.deadline is None or at < current.deadline:
-        return state, (_wait(runbook, state),)
+        return _still(runbook, state)
     if current.status is StepStatus.AWAITING_APPROVAL:
         approval = approval_needed(runbook, state, step)
         policy = approval.on_timeout if approval else "stop"
@@ -327,7 +341,7 @@ def _on_timer(runbook: Runbook, state: RunState, at: datetime) -> Next:
         return _give_up(runbook, state, step, step.manual.on_timeout, note, at)
     if current.status is StepStatus.AWAITING_RETRY and current.failure is not None:
         return _again(state, step, current.failure.phase)
-    return state, (_wait(runbook, state),)
+    return _still(runbook, state)
 
 
 def _give_up(
@@ -361,7 +375,7 @@ def _on_failed(runbook: Runbook, state: RunState, step: Step, event: events.Step
             failure=failure,
             deadline=_after(event.at, delay_s),
         )
-        return state, (_wait(runbook, state),)
+        return _still(runbook, state)
     return _fail(runbook, state, step, event.phase, event.error, event.message, event.at)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import computed_field
+from pydantic import computed_field, model_validator
 
 from bot.model.base import Frozen, digest_of
 
@@ -23,6 +23,14 @@ class Plan(Frozen):
     summary: str
     before: Any
     after: Any
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_digest(cls, data: Any) -> Any:
+        """A dumped plan holds its digest; read back, it is made anew and never believed."""
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if key != "digest"}
+        return data
 
     @computed_field  # type: ignore[prop-decorator]
     @property

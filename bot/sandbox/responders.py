@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bot.errors import Failed, TimedOut
-from bot.sandbox.slack_standin.client import Person
+from bot.sandbox.slack_standin.client import Message, Person
 
 T = TypeVar("T")
 
@@ -35,53 +34,30 @@ class Responders:
         person = self.click(user, f"{step} needs an answer", "firedoor.answer")
         view = until(person.open_view, "the answer form")
         filled = {name: {"value": value} for name, value in values.items()}
-        result = person.submit(view["id"], filled)
-        if result.get("errors"):
-            raise Failed(f"The answer was refused: {result['errors']}")
+        delivery = person.submit(view, filled)
+        if not delivery.is_acked:
+            raise Failed(f"The answer was not taken: {delivery.outcome} {delivery.errors}")
 
     def click(self, user: str, title: str, action_id: str) -> Person:
-        """Click a button of the newest message with this title that has buttons."""
-        person, message, channel = self.wait_for_card(user, title)
-        value = next(b["value"] for b in buttons(message) if b["action_id"] == action_id)
-        person.click(channel, message["ts"], action_id, value=value)
+        """Click a button of the newest message with this title, again while nobody answers.
+
+        Raises:
+            TimedOut: Firedoor never acknowledged the click.
+        """
+        person = Person(self._url, user)
+        message = self.wait_for_card(user, title)
+        until(lambda: person.click(message, action_id).is_acked, f"Firedoor to hear {action_id}")
         return person
 
-    def wait_for_card(self, user: str, title: str) -> tuple[Person, dict[str, Any], str]:
-        """Return the person, the newest message with this title and buttons, and its channel."""
-        person = Person(self._url, user)
-        return until(lambda: self._find(person, title), f"a message with {title!r} in Slack")
+    def wait_for_card(self, user: str, title: str) -> Message:
+        """Return the newest message with this title and buttons, once there is one."""
+        return Person(self._url, user).wait_for_message(
+            lambda message: title in message.all_text and bool(message.buttons), TIMEOUT_S
+        )
 
-    def cards(self, title: str, user: str = "U0SAM") -> list[dict[str, Any]]:
-        """Return all messages whose blocks hold this text, with or without buttons."""
-        person = Person(self._url, user)
-        return [
-            message
-            for channel in person.channels()
-            for message in person.messages(channel["id"])
-            if title in _text(message)
-        ]
-
-    @staticmethod
-    def _find(person: Person, title: str) -> tuple[Person, dict[str, Any], str] | None:
-        for channel in reversed(person.channels()):
-            for message in reversed(person.messages(channel["id"])):
-                if title in _text(message) and buttons(message):
-                    return person, message, channel["id"]
-        return None
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    return json.dumps(message.get("blocks", []), ensure_ascii=False)
-
-
-def buttons(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the buttons of a message."""
-    return [
-        element
-        for block in message.get("blocks", [])
-        if block["type"] == "actions"
-        for element in block["elements"]
-    ]
+    def cards(self, title: str, user: str = "U0SAM") -> list[Message]:
+        """Return all messages with this text, with or without buttons."""
+        return [m for m in Person(self._url, user).messages() if title in m.all_text]
 
 
 def until(look: Callable[[], T | None], what: str, timeout_s: float = TIMEOUT_S) -> T:

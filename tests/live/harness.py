@@ -18,6 +18,7 @@ from bot.sandbox import aws
 from bot.sandbox.company import Company
 from bot.sandbox.main_job import ENDPOINT, alert_body, post_alert, start_firedoor
 from bot.sandbox.responders import Responders, until
+from bot.sandbox.slack_standin.client import Person
 from bot.store import SqlStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,26 +67,14 @@ class Site:
 
     def keys_told(self) -> Counter[str]:
         """Count the messages in Slack by the key they carry."""
-        messages = [
-            message
-            for channel in self.people_view().channels()
-            for message in self.people_view().messages(channel["id"])
-        ]
-        return Counter(
-            message["metadata"]["event_payload"]["key"]
-            for message in messages
-            if message.get("metadata")
-        )
+        messages = Person(self.company.places.url("slack"), "U0SAM").messages()
+        metadata = [message.raw.get("metadata") for message in messages]
+        return Counter(found["event_payload"]["key"] for found in metadata if found)
 
     def orders_keys(self) -> dict[str, str]:
         """Return the orders service's IAM keys: id to status."""
-        keys = aws.read_keys(self.company.directory / "aws" / "state.json")["orders-service"]
+        keys = aws.read_keys(self.company.directory / "aws" / "iam.json")["orders-service"]
         return {key["id"]: key["status"] for key in keys}
-
-    def people_view(self):
-        from bot.sandbox.slack_standin.client import Person
-
-        return Person(self.company.places.url("slack"), "U0SAM")
 
     def example_path(self) -> str:
         """Return the path of the order that the probes' owner owns."""

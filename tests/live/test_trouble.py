@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import requests
 
 from bot.sandbox.responders import until
+from bot.sandbox.slack_standin.client import Control
 from tests.live.harness import Site, facts_of
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-def control_slack(site: Site, path: str, **body: object) -> None:
-    requests.post(
-        f"{site.company.places.url('slack')}/control/{path}", json=body, timeout=10
-    ).raise_for_status()
+def slack_of(site: Site) -> Control:
+    return Control(site.company.places.url("slack"))
 
 
 class TestGatewayDown:
@@ -96,7 +94,7 @@ class TestSlackInTrouble:
         The endpoint is throttled while Slack misbehaves; later every message is there, once.
         """
         site.serve()
-        control_slack(site, "faults", method="chat.postMessage", times=2, **fault)
+        slack_of(site).add_fault(method="chat.postMessage", times=2, **fault)
 
         run_id = site.alert()["run_id"]
 
@@ -112,7 +110,7 @@ class TestSlackInTrouble:
         run_id = site.alert()["run_id"]
         site.people.wait_for_card("U0IRIS", "approve close?")
 
-        control_slack(site, "disconnect")
+        slack_of(site).disconnect()
 
         def approved() -> bool:
             site.people.approve("U0IRIS", "close")

@@ -41,7 +41,7 @@ steps: []
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)> **bold** [click](http://evil.example) "
     '![i](http://evil.example/i.png) `code` | pipe | # heading #7 <!channel> @here "quote" '
-    "#set page(fill: red) #read(\"/etc/passwd\") $x^2$ {{ 7*7 }} {% raw %} www.evil.example "
+    '#set page(fill: red) #read("/etc/passwd") $x^2$ {{ 7*7 }} {% raw %} www.evil.example '
     "\u202edesrever\u202c \u0000\u0007 \ud800 \u4e2d\u6587 \U0001f600 &lt; \\ ~~gone~~ _em_\n"
     "# injected heading\n- injected item\n\n```\nfence\n"
 )
@@ -325,8 +325,6 @@ def _opening(
         e.Verified(at=at(4.2), step="throttle", outcome=Outcome(proof=proof(9))),
         c.PlanStep(step="close", action="gateway.close", params={"endpoint": KEY}),
     )
-    joined = {"fingerprint": alert.fingerprint, "source": "alertmanager", "starts_at": "x"}
-    journal.add(60, "alert_joined", joined, actor="alert:alertmanager")
 
 
 def _ask(step: str, what: Plan, group: str, required: int, until: float) -> c.AskApproval:
@@ -342,6 +340,8 @@ def _closing(journal: Journal, close: Containment) -> None:
         _ask("close", CLOSE_OLD, "incident-commander", 1, 905),
     )
     journal.event(e.Asked(at=at(5.1), step="close"), c.Wait(until=at(905)))
+    joined = {"fingerprint": "c0ffee1234567890", "source": "alertmanager", "starts_at": "x"}
+    journal.add(60, "alert_joined", joined, actor="alert:alertmanager")
     journal.event(
         e.Approved(at=at(70), step="close", digest=CLOSE_OLD.digest, by=IRIS, groups=groups),
         c.ApplyStep(step="close", plan=CLOSE_OLD, attempt=1, actor=IRIS, ttl_s=14_400),
@@ -406,7 +406,8 @@ def _scoping(journal: Journal) -> None:
 
 def _rotating(journal: Journal) -> None:
     journal.event(
-        e.Planned(at=at(190), step="rotate", plan=ROTATE), _ask("rotate", ROTATE, "security", 2, 1090)
+        e.Planned(at=at(190), step="rotate", plan=ROTATE),
+        _ask("rotate", ROTATE, "security", 2, 1090),
     )
     journal.event(e.Asked(at=at(190.1), step="rotate"), c.Wait(until=at(1090)))
     yes = {"step": "rotate", "digest": ROTATE.digest, "groups": ("security",)}
@@ -458,6 +459,8 @@ def _telling(journal: Journal) -> None:
 def _fixing(
     journal: Journal, throttle: Containment, close: Containment
 ) -> tuple[Containment, Containment]:
+    expired = lifted(throttle, 1802, "expiry")
+    _ended(journal, expired, "containment_expired", "firedoor")
     probe = c.RunStep(
         step="prove", action="probe.authorization", params={"endpoint": KEY}, attempt=1
     )
@@ -469,22 +472,12 @@ def _fixing(
     journal.event(e.Applied(at=at(3610), step="prove", outcome=outcome), plan_lift)
     change = {"from": "contained", "to": "eradicated"}
     journal.add(3610, "status_changed", change, run=RUN, step="prove")
-    expired = lifted(throttle, 1802, "expiry")
     journal.event(
         e.Planned(at=at(3611), step="reopen", plan=LIFT),
         c.ApplyStep(step="reopen", plan=LIFT, attempt=1, actor="alert:alertmanager"),
     )
     ended = lifted(close, 3612, "alert:alertmanager")
-    for containment, kind in ((expired, "containment_expired"), (ended, "containment_lifted")):
-        body = {"containment": containment.model_dump(mode="json")}
-        journal.add(
-            (containment.lifted_at - T0).total_seconds(),
-            kind,
-            body,
-            actor="firedoor" if kind == "containment_expired" else ended.lifted_by or "",
-            run=RUN,
-            step=containment.step_id,
-        )
+    _ended(journal, ended, "containment_lifted", "alert:alertmanager")
     journal.event(
         e.Applied(at=at(3613), step="reopen", outcome=Outcome(facts={"lifted": 2})),
         c.VerifyStep(step="reopen", plan=LIFT, attempt=1),
@@ -496,3 +489,10 @@ def _fixing(
     change = {"from": "eradicated", "to": "recovered"}
     journal.add(3616, "status_changed", change, run=RUN, step="reopen")
     return expired, ended
+
+
+def _ended(journal: Journal, containment: Containment, kind: str, actor: str) -> None:
+    assert containment.lifted_at is not None
+    body = {"containment": containment.model_dump(mode="json")}
+    seconds = (containment.lifted_at - T0).total_seconds()
+    journal.add(seconds, kind, body, actor=actor, run=RUN, step=containment.step_id)

@@ -1,0 +1,177 @@
+"""Connection to a KV version 2 engine of Vault or OpenBao."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+from bot.errors import FiredoorError, ProviderRefused, ProviderUnreachable
+
+
+class CasMismatch(ProviderRefused):
+    """Someone else wrote a newer version; nothing was written."""
+
+
+@dataclass(frozen=True)
+class KvSecret:
+    """One version of a secret. Its data never shows in a repr."""
+
+    version: int
+    data: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class VaultKv:
+    """
+    A KV v2 mount and the token to use it.
+
+    Neither proxies nor tokens are taken from the environment, and redirects are not followed: the
+    token goes to ``url`` and nowhere else.
+
+    Attributes:
+        name: As ``firedoor.yaml`` names it.
+
+        url: Of the server, without a path.
+
+        timeout_s: For connecting, and again for each answer.
+
+        ca_file: Certificates to trust instead of the system's.
+    """
+
+    name: str
+    url: str
+    token: str = field(repr=False)
+    mount: str = "secret"
+    timeout_s: float = 10.0
+    ca_file: str | None = None
+
+    def read(self, path: str, version: int | None = None) -> KvSecret | None:
+        """Return a version, the current one by default; None if there is none (any more).
+
+        Raises:
+            ProviderUnreachable: Sealed, down or overloaded.
+
+            ProviderRefused: The token may not read it.
+        """
+        params = {} if version is None else {"version": str(version)}
+        body = self._call("GET", f"{self.mount}/data/{path}", params=params)
+        found = (body or {}).get("data") or {}
+        if found.get("data") is None:
+            return None
+        return KvSecret(int(found["metadata"]["version"]), found["data"])
+
+    def write(self, path: str, data: Mapping[str, Any], cas: int) -> int:
+        """Write a new version on top of version ``cas`` and return its number.
+
+        Raises:
+            CasMismatch: ``cas`` is not the current version; nothing was written.
+
+            ProviderUnreachable: No usable answer. It may have been written: read it back.
+
+            ProviderRefused: The token may not write it.
+        """
+        body = self._call(
+            "POST",
+            f"{self.mount}/data/{path}",
+            json={"options": {"cas": cas}, "data": dict(data)},
+        )
+        if body is None:
+            raise ProviderRefused(
+                f"Vault {self.name!r} knows no KV v2 engine at {self.mount}/, so nothing was "
+                "written; set kv_mount in firedoor.yaml."
+            )
+        return int(body["data"]["version"])
+
+    def may_write(self, path: str) -> bool | None:
+        """Tell whether the token may write a secret; None if it may not ask that."""
+        asked = f"{self.mount}/data/{path}"
+        try:
+            body = self._call("POST", "sys/capabilities-self", json={"paths": [asked]})
+        except ProviderRefused:
+            return None
+        found = set(((body or {}).get("data") or {}).get(asked, ()))
+        return "root" in found or {"create", "update"} <= found
+
+    def check(self) -> str:
+        """Say what is there: version, seal, and how long the token lives.
+
+        Raises:
+            ProviderUnreachable: Down, sealed or not initialized.
+
+            ProviderRefused: The token is not valid, or may not look itself up.
+        """
+        codes = {"sealedcode": "200", "uninitcode": "200", "standbyok": "true"}
+        health = self._call("GET", "sys/health", params=codes) or {}
+        if health.get("sealed", True):
+            raise self._sealed()
+        token = (self._call("GET", "auth/token/lookup-self") or {}).get("data") or {}
+        ttl_s = int(token.get("ttl", 0))
+        lifetime = f"for {ttl_s / 3600:.1f} h" if ttl_s else "without end"
+        return f"version {health.get('version', '?')}, unsealed, token valid {lifetime}"
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any] | None:
+        """Return the answer's JSON; None for 404. What is raised holds nothing of the bodies."""
+        problem: FiredoorError
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                answer = session.request(
+                    method,
+                    f"{self.url.rstrip('/')}/v1/{path}",
+                    headers={"X-Vault-Token": self.token, "X-Vault-Request": "true"},
+                    timeout=self.timeout_s,
+                    allow_redirects=False,
+                    verify=self.ca_file or True,
+                    **options,
+                )
+            if answer.ok:
+                return dict(answer.json()) if answer.content else {}
+            if answer.status_code == 404:
+                return None
+            problem = self._problem(answer, method, path)
+        except requests.RequestException as error:
+            # Raised below, after the library's exception, which holds the request, is gone.
+            problem = ProviderUnreachable(
+                f"Vault {self.name!r} at {self.url} gives no usable answer "
+                f"({type(error).__name__}); start it, or mend its url in firedoor.yaml."
+            )
+        raise problem
+
+    def _problem(self, answer: requests.Response, method: str, path: str) -> FiredoorError:
+        status = answer.status_code
+        if status == 503 and "sealed" in answer.text:
+            return self._sealed()
+        if status == 400 and "check-and-set" in answer.text:
+            return CasMismatch(
+                f"{path} in Vault {self.name!r} has a newer version, so nothing was written; "
+                "look at who wrote it."
+            )
+        if status == 403:
+            return ProviderRefused(
+                f"Vault {self.name!r} refuses {method} {path}: its token is not valid or lacks a "
+                "policy for it. Renew the token or extend its policy."
+            )
+        if status == 429 or status >= 500:
+            wait = answer.headers.get("Retry-After", "")
+            return ProviderUnreachable(
+                f"Vault {self.name!r} answers {status} to {method} {path}; try again later.",
+                retry_after_s=float(wait) if wait.isdecimal() else None,
+            )
+        if 300 <= status < 400:
+            return ProviderUnreachable(
+                f"Vault {self.name!r} sends {method} {path} to another address, which is not "
+                "followed with a token; set its url in firedoor.yaml to the active node."
+            )
+        return ProviderRefused(
+            f"Vault {self.name!r} refuses {method} {path} with status {status}; check kv_mount "
+            "and the path in firedoor.yaml."
+        )
+
+    def _sealed(self) -> ProviderUnreachable:
+        return ProviderUnreachable(
+            f"Vault {self.name!r} at {self.url} is sealed or not initialized, so no secret can "
+            "be read or written; unseal it."
+        )

@@ -1,0 +1,3 @@
+from actions.gateway.envoy import EnvoyGateway
+
+ACTIONS = ()

@@ -1,0 +1,1 @@
+"""The runbook language: YAML text to Runbook, all problems at once."""
