@@ -1,17 +1,1 @@
-"""Every action, listed by hand: what is not here does not exist for a runbook."""
-
-from __future__ import annotations
-
-from typing import Any
-
-from actions import credentials, gateway, logs, notify, probe, report
-from bot.action import Action
-
-ALL: tuple[Action[Any], ...] = (
-    *gateway.ACTIONS,
-    *logs.ACTIONS,
-    *credentials.ACTIONS,
-    *notify.ACTIONS,
-    *probe.ACTIONS,
-    *report.ACTIONS,
-)
+"""Actions: one package a family, one module a provider. ``actions.all`` lists every action."""

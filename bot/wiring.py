@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from actions import ALL
+from actions.all import ALL
 from actions.credentials import AwsIam, AwsKeyCredential, VaultKv
 from actions.gateway import EnvoyGateway
 from actions.logs import AccessLogs

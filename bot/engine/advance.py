@@ -38,6 +38,13 @@ MAX_DRIFTS = 5
 
 LONGEST_DELAY_S = 300.0
 
+_DOING = frozenset(
+    {StepStatus.PLANNING, StepStatus.RUNNING, StepStatus.VERIFYING, StepStatus.UNDOING}
+)
+"""A command is under way, so it may fail."""
+
+Choice = Literal["retry", "skip", "stop", "done"]
+
 
 def advance(runbook: Runbook, state: RunState | None, event: Event) -> Next:
     """
@@ -257,7 +264,7 @@ StepEvent = (
 )
 
 
-def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:  # noqa: C901, PLR0911  # one branch an event
+def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
     step = _current(runbook, state)
     status = state.steps[step.id].status
     match event:
@@ -273,7 +280,7 @@ def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
             state = state.with_step(step.id, facts={**event.values, "answered_by": event.by})
             return _done(runbook, state.having(person_engaged=True), step, event.at)
         case events.Decided() if status is StepStatus.AWAITING_DECISION:
-            return _on_decided(runbook, state.having(person_engaged=True), step, event)
+            return _on_decided(runbook, state, step, event)
         case events.Applied() if status is StepStatus.RUNNING:
             state = state.with_step(step.id, facts=event.outcome.facts, failure=None)
             if step.effect in (Effect.CHANGE, Effect.IRREVERSIBLE):
@@ -288,7 +295,7 @@ def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
             reason = f"step {step.id} failed and was undone"
             reason += f": {failure.message}" if failure else ""
             return _finish(runbook, state, RunStatus.FAILED, reason, event.at)
-        case events.StepFailed() if not status.is_final:
+        case events.StepFailed() if status in _DOING:
             return _on_failed(runbook, state, step, event)
         case _:
             return _still(runbook, state)
@@ -340,7 +347,7 @@ def _on_timer(runbook: Runbook, state: RunState, at: datetime) -> Next:
         note = "nobody answered in time"
         return _give_up(runbook, state, step, step.manual.on_timeout, note, at)
     if current.status is StepStatus.AWAITING_RETRY and current.failure is not None:
-        return _again(state, step, current.failure.phase)
+        return _again(runbook, state, step, current.failure.phase, at)
     return _still(runbook, state)
 
 
@@ -393,9 +400,7 @@ def _fail(
     state = state.with_step(step.id, failure=failure, deadline=None)
     policy = step.on_failure
     if error == "ambiguous" or phase == "undo" or policy == "ask":
-        choices: tuple[Literal["retry", "skip", "stop", "done"], ...] = ("retry", "skip", "stop")
-        if error == "ambiguous" and phase == "apply":
-            choices = ("done", *choices)
+        choices = _choices(state.steps[step.id])
         state = state.with_step(step.id, status=StepStatus.AWAITING_DECISION)
         ask = AskDecision(step=step.id, phase=phase, error=error, message=message, choices=choices)
         return state, (ask,)
@@ -407,12 +412,27 @@ def _fail(
     return _finish(runbook, state, RunStatus.FAILED, f"step {step.id} failed: {message}", at)
 
 
+def _choices(current: StepState) -> tuple[Choice, ...]:
+    """What people may decide about a failed step."""
+    if current.attempt == 0:
+        # It was never begun: its parameters do not exist, so there is nothing to do again.
+        return ("skip", "stop")
+    failure = current.failure
+    if failure is not None and failure.error == "ambiguous" and failure.phase == "apply":
+        return ("done", "retry", "skip", "stop")
+    return ("retry", "skip", "stop")
+
+
 def _on_decided(runbook: Runbook, state: RunState, step: Step, event: events.Decided) -> Next:
-    failure = state.steps[step.id].failure
-    phase = failure.phase if failure else "plan"
+    current = state.steps[step.id]
+    if event.choice not in _choices(current):
+        return _still(runbook, state)
+    state = state.having(person_engaged=True)
+    phase = current.failure.phase if current.failure else "plan"
     if event.choice == "retry":
-        return _again(state.with_step(step.id, attempt=1, drifts=0), step, phase)
-    if event.choice == "done" and phase == "apply":
+        state = state.with_step(step.id, attempt=1, drifts=0)
+        return _again(runbook, state, step, phase, event.at)
+    if event.choice == "done":
         return _verify(state.with_step(step.id, attempt=1), step)
     note = f"{event.choice} decided by {event.by}"
     state = state.with_step(step.id, status=StepStatus.FAILED, note=note, ended_at=event.at)
@@ -421,13 +441,19 @@ def _on_decided(runbook: Runbook, state: RunState, step: Step, event: events.Dec
     return _finish(runbook, state, RunStatus.STOPPED, f"step {step.id}: {note}", event.at)
 
 
-def _again(state: RunState, step: Step, phase: events.Phase) -> Next:
+def _again(
+    runbook: Runbook, state: RunState, step: Step, phase: events.Phase, at: datetime
+) -> Next:
     match phase:
         case "plan":
             return _plan(state, step)
         case "run":
             return _run(state, step)
         case "apply":
+            approval = approval_needed(runbook, state, step)
+            if approval and len(state.steps[step.id].approvals) < approval.required:
+                # The plan drifted since it was approved, and that approval is void.
+                return _on_plan(runbook, state, step, at)
             return _act(state, step)
         case "verify":
             return _verify(state, step)

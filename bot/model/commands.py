@@ -65,7 +65,10 @@ class UndoStep(Frozen):
 
 
 class AskApproval(Frozen):
-    """Put a plan before people. ``excluded`` (who started the run) may not approve. Answers: Asked."""
+    """Put a plan before people. ``excluded`` (who started the run) may not approve.
+
+    Answers: Asked.
+    """
 
     kind: Literal["ask_approval"] = "ask_approval"
     step: str

@@ -247,7 +247,8 @@ def _answer(ledger: Ledger, read: Read, ask: str) -> Line:
     assert isinstance(event, events.Answered)  # noqa: S101  # what was asked for
     question = f"{quoted(ask)} " if ask else ""
     values = f": {facts_text(event.values)}" if event.values else ""
-    text = f"{question}{starting(ledger.who(event.by))} answered at {full_moment(read.record.at)}{values}"
+    who, when = starting(ledger.who(event.by)), full_moment(read.record.at)
+    text = f"{question}{who} answered at {when}{values}"
     return Line(text=sentence(text), sources=(read.seq,))
 
 

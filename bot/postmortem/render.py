@@ -68,7 +68,7 @@ def render_pdf(document: Document, templates: Path) -> bytes:
             return _typst_pdf(typst, source, shown(data), document.header.drafted_at)
         except typst.TypstError as error:
             if _NO_GLYPH not in error.message:
-                raise _broken(source, error.message) from error
+                raise _broken(source, error.diagnostic or error.message) from error
     raise _broken(source, "even plain letters could not be displayed")
 
 

@@ -75,6 +75,8 @@ def prepare(
             admin_url=admin_url,
         ).write_first()
     bootstrap = {
+        # A watched file of routes asks for it, as a control plane would.
+        "node": {"id": "edge-1", "cluster": ROUTES_NAME},
         "admin": {"address": _address(admin_port)},
         "static_resources": {
             "listeners": [_listener(files, listen_port, jwks)],

@@ -121,7 +121,7 @@ class Story:
     evidence: list[Evidence]
     containments: list[Containment]
     endpoints: dict[str, Endpoint]
-    drafted_at: datetime = at(3900)
+    drafted_at: datetime = T0 + timedelta(seconds=3900)  # pure
 
     def build(self, records: list[Record] | None = None, **changes: Any) -> Any:
         from bot.postmortem.build import build

@@ -1,0 +1,207 @@
+"""Runbooks made from their dataclasses, and a run of one that is driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bot.action import Effect
+from bot.engine import RunState, StepState, StepStatus, advance
+from bot.language.expressions import parse
+from bot.language.runbook import Manual, Runbook, Step
+from bot.model import events
+from bot.model.alert import Alert
+from bot.model.commands import Command
+from bot.model.events import Event
+from bot.model.incident import Origin, Severity
+from bot.model.outcome import Check, Outcome, Proof
+from bot.model.plan import Plan
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+ALERT = Origin(kind="alert", actor="alert:alertmanager")
+SAM = Origin(kind="person", actor="slack:U0SAM")
+
+USES = {
+    Effect.READ: "logs.look",
+    Effect.NOTIFY: "notify.tell",
+    Effect.CHANGE: "gateway.close",
+    Effect.IRREVERSIBLE: "data.wipe",
+}
+
+
+def expression(source: str) -> Any:
+    """Return an expression as ``bot.language.load`` makes it."""
+    return parse(source)
+
+
+def step(id_: str, effect: Effect | None = Effect.READ, **fields: Any) -> Step:
+    """Return a step of one of the four effects."""
+    uses = USES[effect] if effect else None
+    return Step(id=id_, line=1, uses=uses, effect=effect, **fields)
+
+
+def change(id_: str, **fields: Any) -> Step:
+    return step(id_, Effect.CHANGE, **fields)
+
+
+def manual(id_: str, **fields: Any) -> Step:
+    return Step(id=id_, line=1, manual=Manual(ask="Is it deployed?", **fields))
+
+
+def book(*steps: Step, owners: tuple[str, ...] = ("oncall",)) -> Runbook:
+    return Runbook(
+        id="book",
+        name="A book",
+        summary="For a test.",
+        severity=Severity.SEV2,
+        owners=owners,
+        inputs={},
+        triggers=(),
+        steps=steps,
+        text="",
+        digest="0" * 64,
+    )
+
+
+def plan_of(step_id: str, after: Any = "closed", before: Any = "open") -> Plan:
+    return Plan(
+        action=USES[Effect.CHANGE],
+        params={},
+        summary=f"Does {step_id}.",
+        before=before,
+        after=after,
+    )
+
+
+class Rehearsal:
+    """One run. Events are given by the methods; each takes place a second after the one before."""
+
+    def __init__(
+        self,
+        runbook: Runbook,
+        *,
+        origin: Origin = SAM,
+        auto: tuple[str, ...] = (),
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.runbook = runbook
+        self.now = NOON
+        self.state: RunState
+        self.commands: tuple[Command, ...] = ()
+        self.given: list[Event] = []
+        self.give(
+            events.RunStarted(
+                at=self.now,
+                incident_id="INC-1",
+                run_id="INC-1-R1",
+                inputs=dict(inputs or {}),
+                origin=origin,
+                alert=_ALERT if origin is ALERT else None,
+                auto=auto,
+            )
+        )
+
+    def give(self, event: Event) -> Command | None:
+        """Give one event; return the last command that came of it."""
+        state = getattr(self, "state", None)
+        self.given.append(event)
+        self.state, self.commands = advance(self.runbook, state, event)
+        self.now += timedelta(seconds=1)
+        return self.last
+
+    @property
+    def last(self) -> Command | None:
+        return self.commands[-1] if self.commands else None
+
+    def at(self, step_id: str) -> StepState:
+        return self.state.steps[step_id]
+
+    def status(self, step_id: str) -> StepStatus:
+        return self.at(step_id).status
+
+    # --- what happens --------------------------------------------------------------------------
+
+    def planned(self, step_id: str, plan: Plan | None = None) -> Command | None:
+        plan = plan or plan_of(step_id)
+        return self.give(events.Planned(at=self.now, step=step_id, plan=plan))
+
+    def drifted(self, step_id: str, plan: Plan) -> Command | None:
+        return self.give(events.PlanDrifted(at=self.now, step=step_id, plan=plan))
+
+    def asked(self, step_id: str) -> Command | None:
+        return self.give(events.Asked(at=self.now, step=step_id))
+
+    def approved(self, step_id: str, by: str, *groups: str, digest: str = "") -> Command | None:
+        return self.give(
+            events.Approved(
+                at=self.now,
+                step=step_id,
+                digest=digest or self._digest(step_id),
+                by=by,
+                groups=groups or ("oncall",),
+            )
+        )
+
+    def rejected(self, step_id: str, by: str, *groups: str, reason: str = "") -> Command | None:
+        return self.give(
+            events.Rejected(
+                at=self.now,
+                step=step_id,
+                digest=self._digest(step_id),
+                by=by,
+                groups=groups or ("oncall",),
+                reason=reason,
+            )
+        )
+
+    def answered(self, step_id: str, by: str = "slack:U1", **values: Any) -> Command | None:
+        return self.give(events.Answered(at=self.now, step=step_id, by=by, values=values))
+
+    def decided(self, step_id: str, choice: Any, by: str = "slack:U1") -> Command | None:
+        return self.give(events.Decided(at=self.now, step=step_id, by=by, choice=choice))
+
+    def applied(self, step_id: str, **facts: Any) -> Command | None:
+        outcome = Outcome(facts=facts)
+        return self.give(events.Applied(at=self.now, step=step_id, outcome=outcome))
+
+    def verified(self, step_id: str) -> Command | None:
+        proof = Proof(checks=(Check(name="seen", ok=True, expected="403", seen="403"),))
+        outcome = Outcome(proof=proof)
+        return self.give(events.Verified(at=self.now, step=step_id, outcome=outcome))
+
+    def undone(self, step_id: str) -> Command | None:
+        return self.give(events.Undone(at=self.now, step=step_id, outcome=Outcome()))
+
+    def failed(
+        self,
+        step_id: str,
+        phase: Any = "run",
+        error: Any = "unreachable",
+        retry_after_s: float | None = None,
+    ) -> Command | None:
+        return self.give(
+            events.StepFailed(
+                at=self.now,
+                step=step_id,
+                phase=phase,
+                error=error,
+                message="It did not work.",
+                retry_after_s=retry_after_s,
+            )
+        )
+
+    def timer(self, **later: float) -> Command | None:
+        """Let time pass and the timer fire."""
+        self.now += timedelta(**later)
+        return self.give(events.TimerFired(at=self.now))
+
+    def cancelled(self, by: str = "slack:U1", reason: str = "") -> Command | None:
+        return self.give(events.Cancelled(at=self.now, by=by, reason=reason))
+
+    def _digest(self, step_id: str) -> str:
+        plan = self.at(step_id).plan
+        return plan.digest if plan else "none"
+
+
+_ALERT = Alert(source="alertmanager", fingerprint="f1", starts_at=NOON)
