@@ -110,7 +110,7 @@ class Systems:
     mail: Mail | None
 
 
-def connect(settings: Settings, chat: Chat | None) -> Systems:
+def connect(settings: Settings, endpoints: Mapping[str, Endpoint], chat: Chat | None) -> Systems:
     """Make every adapter; nothing is called yet. ``chat`` comes from the door that listens."""
     clock = SystemClock()
     gateways: dict[str, Gateway] = {
@@ -119,6 +119,7 @@ def connect(settings: Settings, chat: Chat | None) -> Systems:
             base_routes=Path(g.base_routes),
             rds_file=Path(g.rds_file),
             admin_url=g.admin_url,
+            endpoints=endpoints,
         )
         for name, g in settings.gateways.items()
     }
@@ -184,9 +185,9 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
     """Put the service together."""
     clock = SystemClock()
     redactor = SecretRedactor(settings.secrets())
-    systems = connect(settings, chat)
-    known = actions()
     endpoints = inventory(settings)
+    systems = connect(settings, endpoints, chat)
+    known = actions()
     files = FolderFiles(settings.state / "evidence")
     recorder = Recorder(store, clock, redactor, known)
     desk = ContainmentDesk(store, systems.gateways, clock, on_expired=_tell_expired)

@@ -18,6 +18,7 @@ import copy
 import json
 import math
 import re
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,15 @@ OVERRIDE_HEADERS = ("x-http-method-override", "x-http-method", "x-method-overrid
 _TYPE = "type.googleapis.com/envoy.extensions.filters.http"
 _PARAMETER = re.compile(r"\{[^{}/]*\}")
 
+_UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")  # RFC 3986, 2.3
+
 # A path parameter (RFC 3986, 3.3) after a segment: some frameworks drop it before they route.
-_MATRIX = "(?:;[^/]*)?"
+_MATRIX = "(?:;[^/?]*)?"
+_QUERY = "(?:\\?.*)?"
+
+# Envoy refuses a regular expression whose RE2 program is larger than 100, unless its runtime key
+# re2.max_program_size.error_level says otherwise.
+_SIZE_LIMIT = 95
 
 
 @dataclass(frozen=True)
@@ -118,22 +126,40 @@ def version_of(config: Mapping[str, Any]) -> str:
     return digest_of(config)[:12]
 
 
-def path_regex(template: str) -> str:
+def path_regexes(template: str) -> list[str]:
     """
-    Return the RE2 expression that a whole path matches if it is of an OpenAPI path template.
+    Return RE2 expressions that all match a request's ``:path`` if it is of a path template.
 
-    A parameter is any text without a slash. Everything else is taken literally, whatever
-    characters it has, and in both spellings of a character that may be percent-encoded. One slash
-    may follow, and path parameters (``;v=1``) after any segment.
+    A parameter (``{order_id}``) is any text without a slash. Everything else is taken literally,
+    whatever characters it has, and in both spellings of those that Envoy leaves encoded. One
+    slash may follow, path parameters (``;v=1``) after any segment, and a query.
+
+    Mostly it is one expression. A long template makes several, each for some of the segments, to
+    stay below the size that Envoy takes.
     """
-    segments = [segment for segment in template.strip("/").split("/") if segment]
+    segments = [segment for segment in template.split("/") if segment]
     if not segments:
-        return "/"
-    return "".join(f"/{_segment_regex(segment)}{_MATRIX}" for segment in segments) + "/?"
+        return ["/" + _QUERY]
+    parts = [f"/{_segment_regex(segment)}{_MATRIX}" for segment in segments]
+    regexes, first = [], 0
+    for position, part in enumerate(parts):
+        if position > first and _size(first, [*parts[first:position], part]) > _SIZE_LIMIT:
+            regexes.append(_skip(first) + "".join(parts[first:position]) + "/.*")
+            first = position
+    return [*regexes, _skip(first) + "".join(parts[first:]) + "/?" + _QUERY]
+
+
+def _skip(count: int) -> str:
+    return f"(?:/[^/?]+){{{count}}}" if count else ""
+
+
+def _size(skipped: int, parts: Sequence[str]) -> int:
+    """Return, rather too high, the size of the program that RE2 makes; see `_SIZE_LIMIT`."""
+    return 12 + 4 * skipped + sum(len(part) - len(_MATRIX) + 6 for part in parts)
 
 
 def _segment_regex(segment: str) -> str:
-    return "[^/]+".join(_literal(text) for text in _PARAMETER.split(segment))
+    return "[^/?]+".join(_literal(text) for text in _PARAMETER.split(segment))
 
 
 def _literal(text: str) -> str:
@@ -143,9 +169,9 @@ def _literal(text: str) -> str:
 def _byte_regex(byte: int) -> str:
     """Envoy decodes ``%6f`` when it normalises a path, but leaves ``%3A`` (a colon) as it is."""
     char = chr(byte)
-    if char.isascii() and char.isalnum():
-        return char
-    high, low = (f"[{d}{d.lower()}]" if d.isalpha() else d for d in f"{byte:02X}")
+    if char in _UNRESERVED:
+        return "\\." if char == "." else char
+    high, low = (f"[{digit}{digit.lower()}]" if digit > "9" else digit for digit in f"{byte:02X}")
     encoded = f"%{high}{low}"
     return f"(?:\\{char}|{encoded})" if 0x20 < byte < 0x7F else encoded
 
@@ -202,7 +228,7 @@ def _exempt(rules: Sequence[_Rules], known: Iterable[str]) -> list[_Rules]:
         caught = any(
             rule.method == candidate.method
             and _shape(path) < _shape(rule.path)
-            and re.fullmatch(path_regex(rule.path), example)
+            and all(re.fullmatch(regex, example) for regex in path_regexes(rule.path))
             for rule in rules
         )
         if caught and (candidate.method, path) not in held:
@@ -230,11 +256,11 @@ def _routes(rules: _Rules, base: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     if not rules.closed:
         return [_narrowed(route, rules) for route in serving]
     folds = any(route.get("match", {}).get("case_sensitive") is False for route in serving)
-    path = {"safe_regex": {"regex": ("(?i)" if folds else "") + path_regex(rules.path)}}
     methods = _methods(rules.method)
-    matches = [_method_header(":method", methods)]
-    matches += [_method_header(header, methods, ignore_case=True) for header in OVERRIDE_HEADERS]
-    return [_closed(rules, {**path, "headers": [header]}) for header in matches]
+    wanted = [_matches(":method", methods)]
+    wanted += [_matches(header, methods, fold=True) for header in OVERRIDE_HEADERS]
+    path = _path_headers(rules.path, fold=folds)
+    return [_closed(rules, {"prefix": "/", "headers": [header, *path]}) for header in wanted]
 
 
 def _closed(rules: _Rules, match: dict[str, Any]) -> dict[str, Any]:
@@ -260,12 +286,10 @@ def _narrowed(route: Mapping[str, Any], rules: _Rules) -> dict[str, Any]:
     """Return a copy of an operator's route for this endpoint only, with the controls on it."""
     narrowed = copy.deepcopy(dict(route))
     match = narrowed.setdefault("match", {})
-    fold = "(?i)" if match.get("case_sensitive") is False else ""
     match["headers"] = [
         *match.get("headers", []),
-        _method_header(":method", _methods(rules.method)),
-        # The header holds the query as well, other than what Envoy's path matchers look at.
-        _matches(":path", f"{fold}{path_regex(rules.path)}(?:\\?.*)?"),
+        _matches(":method", _methods(rules.method)),
+        *_path_headers(rules.path, fold=match.get("case_sensitive") is False),
     ]
     narrowed["name"] = f"{rules.name} ({route['name']})" if "name" in route else rules.name
     if rules.is_contained:
@@ -295,13 +319,17 @@ def _methods(method: str) -> tuple[str, ...]:
     return (method, "HEAD") if method == "GET" else (method,)
 
 
-def _method_header(name: str, methods: Sequence[str], ignore_case: bool = False) -> dict[str, Any]:
-    fold = "(?i)" if ignore_case else ""
-    return _matches(name, fold + "|".join(map(_literal, methods)))
+def _path_headers(template: str, *, fold: bool) -> list[dict[str, Any]]:
+    return [_regex_header(":path", regex, fold) for regex in path_regexes(template)]
 
 
-def _matches(header: str, regex: str) -> dict[str, Any]:
-    return {"name": header, "string_match": {"safe_regex": {"regex": regex}}}
+def _matches(header: str, words: Sequence[str], *, fold: bool = False) -> dict[str, Any]:
+    return _regex_header(header, "|".join(map(_literal, words)), fold)
+
+
+def _regex_header(name: str, regex: str, fold: bool) -> dict[str, Any]:
+    whole = f"(?i){regex}" if fold else regex
+    return {"name": name, "string_match": {"safe_regex": {"regex": whole}}}
 
 
 def _header(key: str, value: str) -> dict[str, Any]:

@@ -25,12 +25,11 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 @dataclass(frozen=True)
 class Scalar:
-    """``text`` is None for null. ``quoted`` tells text from what may be a number."""
+    """``text`` is None for null."""
 
     line: int
     column: int
     text: str | None
-    quoted: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,9 @@ def read(text: str, problems: Problems) -> Node | None:
     if len(text) > MAX_BYTES:
         problems.add(None, "", f"The document is larger than {MAX_BYTES // 1024 // 1024} MiB.")
         return None
+    if text.lstrip()[:1] == "{":
+        # JSON may be indented with tabs, which YAML forbids; within its strings none can stand.
+        text = text.replace("\t", " ")
     try:
         return _Builder(problems).build(yaml.parse(text, Loader=_Loader))
     except _TooMuch as error:
@@ -108,13 +110,13 @@ class _Builder:
                 case yaml.ScalarEvent():
                     null = event.style is None and event.value in _NULLS
                     text = None if null else event.value
-                    self._place(_scalar(event, text, quoted=event.style is not None))
+                    self._place(_scalar(event, text))
                 case yaml.SequenceStartEvent():
                     self._begin(List(*_place(event)))
                 case yaml.MappingStartEvent():
                     self._begin(Map(*_place(event)))
                 case yaml.CollectionEndEvent():
-                    self._place(self._open.pop()[0], ended=True)
+                    self._place(self._open.pop()[0])
                 case yaml.DocumentStartEvent() if self._root is not None:
                     raise _TooMuch("The file holds a second document.", _scalar(event, None))
         if self._root is None:
@@ -128,7 +130,7 @@ class _Builder:
             raise _TooMuch("A key must be text.", node)
         self._open.append((node, None))
 
-    def _place(self, node: Node, *, ended: bool = False) -> None:
+    def _place(self, node: Node) -> None:
         self._count += 1
         if self._count > MAX_NODES:
             raise _TooMuch(f"The document has over {MAX_NODES} values.", node)
@@ -140,7 +142,7 @@ class _Builder:
             parent.items.append(node)
         elif key is None:
             # Collections are refused as keys when they begin, so this is a scalar.
-            name = (node.text or "") if isinstance(node, Scalar) and not ended else ""
+            name = (node.text or "") if isinstance(node, Scalar) else ""
             if name in parent.entries:
                 self._problems.add(node, name[:60], f"The key '{name[:60]}' is here twice.")
             self._open[-1] = (parent, name)
@@ -153,5 +155,5 @@ def _place(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
 
 
-def _scalar(event: Any, text: str | None, *, quoted: bool = False) -> Scalar:
-    return Scalar(*_place(event), text, quoted)
+def _scalar(event: Any, text: str | None) -> Scalar:
+    return Scalar(*_place(event), text)

@@ -25,6 +25,7 @@ MAX_REFERENCES = 20
 """Followed in a row; more is a circle."""
 
 _PARAMETER = re.compile(r"\{([^{}/]+)\}")
+_PATH = re.compile(r"/[^\s?#]*")
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _EMPTY = Map(1, 1)
 
@@ -48,7 +49,7 @@ def load_openapi(text: str, file: str) -> dict[str, Endpoint]:
     elif root is not None:
         problems.add(root, "", "An OpenAPI document is a mapping with openapi, info and paths.")
     if problems.found:
-        raise SettingsInvalid(file, problems.found)
+        raise SettingsInvalid(file, tuple(dict.fromkeys(problems.found)))
     return endpoints
 
 
@@ -69,8 +70,9 @@ class _Reader:
             where = f"paths.{template}"
             if template.startswith("x-"):
                 continue
-            if not template.startswith("/"):
-                self._problems.add(item, where, "A path begins with a slash.")
+            if not _PATH.fullmatch(template):
+                message = "A path begins with a slash and has no spaces, '?' or '#'."
+                self._problems.add(item, where, message)
                 continue
             twin = shapes.setdefault(_PARAMETER.sub("{}", template), template)
             if twin != template:

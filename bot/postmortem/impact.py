@@ -179,7 +179,7 @@ def affected_endpoints(
 
 
 def _window(ledger: Ledger) -> Figure:
-    label = "Window looked at"
+    label = "Window searched"
     for step in scoping_steps(ledger):
         since = moment_of(step.facts.get("since")) or moment_of(step.params.get("since"))
         until = moment_of(step.facts.get("until")) or moment_of(step.params.get("until"))

@@ -333,7 +333,7 @@ class Company:
         checks: dict[str, Callable[[], bool]] = {
             "openbao": http_ready(self.ports["openbao"], "/v1/sys/seal-status"),
             "aws": http_ready(self.ports["aws"], "/health"),
-            "slack": http_ready(self.ports["slack"], "/health"),
+            "slack": http_ready(self.ports["slack"], "/control/health"),
             "orders": http_ready(self.ports["orders"], "/health"),
             "envoy": http_ready(self.ports["envoy-admin"], "/ready"),
             "mail": tcp_ready(self.ports["mail"]),

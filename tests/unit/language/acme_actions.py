@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from bot.action import Action, ChangeAction, Context, Effect, Facts, NotifyAction, Params, ReadAction
+from bot.action import (
+    Action,
+    ChangeAction,
+    Context,
+    Effect,
+    Facts,
+    NotifyAction,
+    Params,
+    ReadAction,
+)
 from bot.model.outcome import Outcome, Proof
 from bot.model.plan import Plan
 

@@ -1,0 +1,426 @@
+"""Reads a rehearsal: the test of a runbook, as YAML beside it.
+
+A case says what starts the run, what each action would give, what people do, and where the run
+must end. Nothing real is called: outcomes are made up here, so every value is literal. The format
+is described in runbooks/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from bot.errors import BadInput, Problem, RunbookInvalid
+from bot.language.fields import Reading, Section, as_map
+from bot.language.hints import did_you_mean, listed, shortened
+from bot.language.inputs import bind_fields
+from bot.language.moments import parse_moment
+from bot.language.runbook import Runbook, Step
+from bot.language.yaml_source import (
+    Broken,
+    Entry,
+    List,
+    Map,
+    Node,
+    Scalar,
+    path_of,
+    plain,
+    read,
+    scalars,
+)
+from bot.model.alert import Alert
+from bot.model.endpoint import Endpoint
+from bot.model.events import ErrorKind, Phase
+from bot.model.incident import RunStatus
+
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+"""When a case begins, unless it says otherwise."""
+
+STEP_STATUSES = (
+    "pending",
+    "planning",
+    "awaiting_approval",
+    "awaiting_answer",
+    "awaiting_decision",
+    "awaiting_retry",
+    "running",
+    "verifying",
+    "undoing",
+    "done",
+    "skipped",
+    "failed",
+    "undone",
+    "stopped",
+)
+"""The engine's words for where a step stands."""
+
+KEYS = ("runbook", "inventory", "cases")
+CASE_KEYS = ("name", "alert", "inputs", "start_by", "now", "outcomes", "people", "expect")
+ALERT_KEYS = ("source", "labels", "annotations", "starts_at", "fingerprint")
+EXPECT_KEYS = ("status", "steps", "order", "reason")
+ENDPOINT_KEYS = ("owner", "summary", "operation_id", "data_classification", "example_path")
+FAILURE_KEYS = ("fails", "message", "phase", "retry_after")
+ActKind = Literal["approve", "reject", "answer", "decide", "wait", "cancel"]
+Choice = Literal["retry", "skip", "stop", "done"]
+_ACT_KEYS: dict[ActKind, tuple[str, ...]] = {
+    "approve": ("by", "groups"),
+    "reject": ("by", "groups", "reason"),
+    "answer": ("by", "values"),
+    "decide": ("by", "choice"),
+    "wait": (),
+    "cancel": ("by", "reason"),
+}
+_OPTIONAL = frozenset({"reason", "values"})
+
+
+@dataclass(frozen=True)
+class Gives:
+    """The action works and leaves these facts; those not named are null."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fails:
+    """The action does not work. ``phase`` is None for the one in which it acts."""
+
+    error: ErrorKind
+    message: str
+    phase: Phase | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a person does, once the run waits for it.
+
+    ``wait`` is nobody doing anything until what the step waits for is given up or tried again.
+    ``step`` is empty for ``cancel``.
+    """
+
+    kind: ActKind
+    step: str = ""
+    by: str = ""
+    groups: tuple[str, ...] = ()
+    reason: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    choice: Choice | None = None
+
+
+@dataclass(frozen=True)
+class Expect:
+    """Where the run must stand when nothing more happens.
+
+    ``steps`` names statuses, of the steps that matter. ``order`` is the order in which these
+    steps must have ended. ``reason`` must be part of the run's reason.
+    """
+
+    status: RunStatus
+    steps: Mapping[str, str] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test. It is started by ``alert``, or by the person ``start_by`` with ``inputs``.
+
+    ``outcomes`` are by step, in the order of its attempts; the last one goes on.
+    """
+
+    name: str
+    line: int
+    expect: Expect
+    now: datetime = START
+    alert: Alert | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    start_by: str = ""
+    outcomes: Mapping[str, tuple[Gives | Fails, ...]] = field(default_factory=dict)
+    people: tuple[Act, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The tests of one runbook. ``endpoints`` is the inventory for them, by endpoint key."""
+
+    runbook: str
+    cases: tuple[Case, ...]
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+
+def load_rehearsal(text: str, file: str, runbooks: Mapping[str, Runbook]) -> Rehearsal:
+    """Read and check a rehearsal.
+
+    Args:
+        file: Its name, for messages.
+
+        runbooks: All runbooks, by id.
+
+    Raises:
+        RunbookInvalid: Holds every problem of the text.
+    """
+    rehearsal, problems = check_rehearsal(text, runbooks)
+    if rehearsal is None:
+        raise RunbookInvalid(file, problems)
+    return rehearsal
+
+
+def check_rehearsal(
+    text: str, runbooks: Mapping[str, Runbook]
+) -> tuple[Rehearsal | None, tuple[Problem, ...]]:
+    """Return the rehearsal and no problems, or None and all problems, in file order."""
+    reading = Reading()
+    root = read(text, reading)
+    rehearsal = None
+    if root is not None:
+        body = as_map(root, "", reading, "a rehearsal: a mapping with runbook and cases")
+        rehearsal = _rehearsal(body, reading, runbooks) if body else None
+    problems = reading.problems
+    return (None if problems else rehearsal), problems
+
+
+def _rehearsal(body: Map, reading: Reading, runbooks: Mapping[str, Runbook]) -> Rehearsal:
+    for scalar, where in scalars(body, ""):
+        if "{{" in scalar.raw:
+            reading.add(scalar.mark, where, "A rehearsal holds literal values, no expressions.")
+    section = Section(body, "", reading, KEYS)
+    section.require("runbook", "cases")
+    runbook_id = section.id("runbook") or ""
+    runbook = runbooks.get(runbook_id)
+    if runbook is None and runbook_id:
+        hint = did_you_mean(runbook_id, runbooks) or f" There are {listed(runbooks)}."
+        section.wrong("runbook", f"No runbook is called '{shortened(runbook_id)}'.{hint}")
+    endpoints = _endpoints(section)
+    items = section.items("cases", "cases")
+    entry = section.entry("cases")
+    if entry and isinstance(entry.value, List) and not entry.value.items:
+        section.wrong("cases", "A rehearsal has at least one case.")
+    cases: dict[str, Case] = {}
+    for item, where in items:
+        node = as_map(item, where, reading, "a case such as {name: …, expect: …}")
+        case = _CaseReader(node, where, reading, runbook).read() if node else None
+        if case and case.name in cases:
+            reading.add(item.mark, where, f"Two cases are called '{shortened(case.name)}'.")
+        elif case:
+            cases[case.name] = case
+    return Rehearsal(runbook_id, tuple(cases.values()), endpoints)
+
+
+def _endpoints(section: Section) -> dict[str, Endpoint]:
+    endpoints: dict[str, Endpoint] = {}
+    node = section.map("inventory", "a mapping of endpoints")
+    for entry in node.entries if node else ():
+        where = path_of("inventory", entry.key)
+        body = as_map(entry.value, where, section.reading, "a mapping such as {owner: …}")
+        if body is None:
+            continue
+        Section(body, where, section.reading, ENDPOINT_KEYS)
+        method, _, path = entry.key.partition(" ")
+        known = {each.key: plain(each.value) for each in body.entries if each.key in ENDPOINT_KEYS}
+        try:
+            endpoints[entry.key] = Endpoint(method=method, path=path, **known)
+        except ValidationError as error:
+            _report(error, entry, where, section.reading)
+    return endpoints
+
+
+def _report(error: ValidationError, entry: Entry, where: str, reading: Reading) -> None:
+    for problem in error.errors(include_url=False, include_context=False):
+        key = str(problem["loc"][0]) if problem["loc"] else ""
+        inner = entry.value.get(key) if isinstance(entry.value, Map) else None
+        mark = inner.value.mark if inner else entry.mark
+        reading.add(mark, path_of(where, key), f"{problem['msg']}.")
+
+
+class _CaseReader:
+    """Reads one case of a runbook's rehearsal; None stands for a runbook that is not known."""
+
+    def __init__(self, node: Map, where: str, reading: Reading, runbook: Runbook | None) -> None:
+        self._section = Section(node, where, reading, CASE_KEYS)
+        self._reading = reading
+        self._runbook = runbook
+
+    def read(self) -> Case | None:
+        section = self._section
+        section.require("name", "expect")
+        now = self._moment(section, "now") or START
+        alert = self._alert(now)
+        if section.has("alert") == section.has("start_by"):
+            message = "A case is started either by an 'alert' or by a person ('start_by')."
+            self._reading.add(section.mark, section.where, message)
+        if section.has("inputs") and section.has("alert"):
+            section.wrong("inputs", "The trigger gives the inputs. Leave this out.")
+        inputs = section.map("inputs", "a mapping of inputs")
+        case = Case(
+            name=section.text("name"),
+            line=section.mark.line,
+            expect=self._expect(),
+            now=now,
+            alert=alert,
+            inputs=plain(inputs) if inputs else {},
+            start_by=section.text("start_by"),
+            outcomes=self._outcomes(),
+            people=tuple(
+                act
+                for item, where in section.items("people", "acts")
+                if (act := self._act(item, where)) is not None
+            ),
+        )
+        return case if case.name else None
+
+    def _moment(self, section: Section, key: str) -> datetime | None:
+        text = section.text(key)
+        try:
+            return parse_moment(text) if text else None
+        except ValueError as error:
+            section.wrong(key, f"'{shortened(text)}' is not a moment: {error}.")
+            return None
+
+    def _alert(self, now: datetime) -> Alert | None:
+        body = self._section.section("alert", ALERT_KEYS, "an alert such as {source: …}")
+        if body is None:
+            return None
+        body.require("source")
+        return Alert(
+            source=body.id("source") or "",
+            fingerprint=body.text("fingerprint") or "rehearsal",
+            labels=self._texts(body, "labels"),
+            annotations=self._texts(body, "annotations"),
+            starts_at=self._moment(body, "starts_at") or now,
+        )
+
+    def _texts(self, section: Section, key: str) -> dict[str, str]:
+        node = section.map(key, "a mapping of names to texts")
+        texts: dict[str, str] = {}
+        for entry in node.entries if node else ():
+            if isinstance(entry.value, Scalar) and isinstance(entry.value.value, str):
+                texts[entry.key] = entry.value.value
+            elif not isinstance(entry.value, Broken):
+                where = path_of(section.path(key), entry.key)
+                self._reading.add(entry.value.mark, where, "Here goes text. Put it in quotes.")
+        return texts
+
+    def _step(self, step_id: str, node: Node, where: str) -> Step | None:
+        """Return the runbook's step, or None after reporting that there is none."""
+        if self._runbook is None:
+            return None
+        ids = [step.id for step in self._runbook.steps]
+        if step_id in ids:
+            return self._runbook.step(step_id)
+        hint = did_you_mean(step_id, ids) or f" There are {listed(ids)}."
+        self._reading.add(node.mark, where, f"No step is called '{shortened(step_id)}'.{hint}")
+        return None
+
+    # --- what actions give ---------------------------------------------------------------------
+
+    def _outcomes(self) -> dict[str, tuple[Gives | Fails, ...]]:
+        node = self._section.map("outcomes", "a mapping of steps to what they give")
+        outcomes: dict[str, tuple[Gives | Fails, ...]] = {}
+        for entry in node.entries if node else ():
+            where = path_of(self._section.path("outcomes"), entry.key)
+            step = self._step(entry.key, entry.value, where)
+            if step is not None and step.manual is not None:
+                message = f"Step '{step.id}' asks a person. Put the answer under 'people'."
+                self._reading.add(entry.mark, where, message)
+                continue
+            several = isinstance(entry.value, List)
+            nodes = entry.value.items if isinstance(entry.value, List) else (entry.value,)
+            outcomes[entry.key] = tuple(
+                outcome
+                for index, each in enumerate(nodes)
+                if (outcome := self._outcome(each, f"{where}[{index}]" if several else where, step))
+            )
+        return outcomes
+
+    def _outcome(self, node: Node, where: str, step: Step | None) -> Gives | Fails | None:
+        body = as_map(node, where, self._reading, "facts, or {fails: …, message: …}")
+        if body is None:
+            return None
+        if body.get("fails") is None:
+            names = step.fact_names if step else [entry.key for entry in body.entries]
+            Section(body, where, self._reading, names)
+            return Gives(plain(body))
+        section = Section(body, where, self._reading, FAILURE_KEYS)
+        section.require("message")
+        phases: dict[str, Phase] = {phase: phase for phase in get_args(Phase)}
+        return Fails(
+            error=section.choice("fails", get_args(ErrorKind), "failed"),
+            message=section.text("message"),
+            phase=phases.get(section.choice("phase", list(phases), "")),
+            retry_after_s=section.duration_s("retry_after"),
+        )
+
+    # --- what people do ------------------------------------------------------------------------
+
+    def _act(self, node: Node, where: str) -> Act | None:
+        kinds = ", ".join(_ACT_KEYS)
+        body = as_map(node, where, self._reading, f"an act: one of {kinds}")
+        if body is None:
+            return None
+        kind = next((each for each in _ACT_KEYS if body.get(each)), None)
+        if kind is None:
+            self._reading.add(body.mark, where, f"An act is one of {kinds}.")
+            return None
+        section = Section(body, where, self._reading, (kind, *_ACT_KEYS[kind]))
+        section.require(*(key for key in _ACT_KEYS[kind] if key not in _OPTIONAL))
+        step_id = "" if kind == "cancel" else section.id(kind) or ""
+        entry = section.entry(kind)
+        step = self._step(step_id, entry.value, section.path(kind)) if step_id and entry else None
+        choices: dict[str, Choice] = {choice: choice for choice in get_args(Choice)}
+        return Act(
+            kind=kind,
+            step=step_id,
+            by=section.text("by"),
+            groups=tuple(section.ids("groups", "a group")),
+            reason=section.text("reason"),
+            values=self._values(section, step),
+            choice=choices.get(section.choice("choice", list(choices), "")),
+        )
+
+    def _values(self, section: Section, step: Step | None) -> Mapping[str, Any]:
+        if not section.has("answer"):
+            return {}
+        if step is not None and step.manual is None:
+            section.wrong("answer", f"Step '{step.id}' asks nothing.")
+            return {}
+        node = section.map("values", "a mapping of fields to values")
+        if step is None or step.manual is None:
+            return {}
+        try:
+            return bind_fields(step.manual.fields, plain(node) if node else {})
+        except BadInput as error:
+            section.wrong("values", str(error))
+            return {}
+
+    # --- where it must end ---------------------------------------------------------------------
+
+    def _expect(self) -> Expect:
+        body = self._section.section("expect", EXPECT_KEYS, "a mapping such as {status: done}")
+        if body is None:
+            return Expect(RunStatus.DONE)
+        body.require("status")
+        statuses: dict[str, str] = {}
+        steps = body.map("steps", "a mapping of steps to statuses")
+        if steps is not None:
+            section = Section(steps, body.path("steps"), self._reading, self._ids(steps))
+            for step_id in self._ids(steps):
+                if section.has(step_id):
+                    statuses[step_id] = section.choice(step_id, STEP_STATUSES, "done")
+        order = body.ids("order", "a step")
+        for step_id, (mark, where) in order.items():
+            self._step(step_id, Broken(mark), where)
+        return Expect(
+            status=RunStatus(body.choice("status", [each.value for each in RunStatus], "done")),
+            steps=statuses,
+            order=tuple(order),
+            reason=body.text("reason"),
+        )
+
+    def _ids(self, node: Map) -> list[str]:
+        if self._runbook is not None:
+            return [step.id for step in self._runbook.steps]
+        return [entry.key for entry in node.entries]

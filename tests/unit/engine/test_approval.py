@@ -1,0 +1,457 @@
+"""Whose yes is needed, and whose counts: rules 1 to 5 of ``bot.engine.policy``."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot.action import Effect
+from bot.engine import StepStatus
+from bot.engine.advance import MAX_DRIFTS
+from bot.language.runbook import Approval
+from bot.model.commands import (
+    ApplyStep,
+    AskApproval,
+    AskDecision,
+    AskPerson,
+    Finish,
+    PlanStep,
+    RunStep,
+    Wait,
+)
+from bot.model.incident import RunStatus
+from tests.unit.engine.rehearsal import (
+    ALERT,
+    SAM,
+    Rehearsal,
+    book,
+    change,
+    manual,
+    plan_of,
+    step,
+)
+
+ONE = Approval(groups=("security",))
+TWO = Approval(groups=("security", "commanders"), required=2)
+
+
+class TestRule1ReadsNeedNoYes:
+    @pytest.mark.parametrize("origin", [SAM, ALERT], ids=["by-a-person", "by-an-alert"])
+    def test_a_read_runs_at_once(self, origin):
+        """
+        Looking harms nobody, whoever started the run.
+        """
+        run = Rehearsal(book(step("look")), origin=origin)
+
+        assert isinstance(run.last, RunStep)
+
+
+class TestRule2ApprovalIsAlwaysNeededWhereItIsDeclared:
+    @pytest.mark.parametrize(
+        ("origin", "auto"),
+        [
+            pytest.param(SAM, (), id="by-a-person"),
+            pytest.param(ALERT, (), id="by-an-alert"),
+            pytest.param(ALERT, ("close",), id="by-an-alert-and-listed-under-auto"),
+        ],
+    )
+    def test_a_step_with_approval_asks(self, origin, auto):
+        """
+        ``approval`` is stronger than ``auto`` and than a person's start.
+        """
+        run = Rehearsal(book(change("close", approval=ONE)), origin=origin, auto=auto)
+
+        ask = run.planned("close")
+
+        assert isinstance(ask, AskApproval)
+        assert ask.groups == ("security",)
+        assert ask.plan == plan_of("close")
+
+    def test_notices_wait_for_approval_too(self):
+        """
+        What was told cannot be untold: a NOTIFY with ``approval`` asks before it composes.
+        """
+        run = Rehearsal(book(step("tell", Effect.NOTIFY, approval=ONE)))
+        assert isinstance(run.last, AskApproval)
+
+        run.asked("tell")
+
+        assert isinstance(run.approved("tell", "slack:U1", "security"), RunStep)
+
+
+class TestRule3AlertsStartOnlyWhatIsListed:
+    def test_a_step_under_auto_acts_at_once(self):
+        """
+        What the trigger lists runs before anybody answered.
+        """
+        run = Rehearsal(book(change("throttle")), origin=ALERT, auto=("throttle",))
+
+        command = run.planned("throttle")
+
+        assert isinstance(command, ApplyStep)
+        assert command.actor == "alert:alertmanager"
+
+    @pytest.mark.parametrize("effect", [Effect.CHANGE, Effect.IRREVERSIBLE, Effect.NOTIFY])
+    def test_any_other_step_asks_the_owners(self, effect):
+        """
+        A step that is not listed needs one yes of the runbook's owners.
+        """
+        run = Rehearsal(
+            book(step("act", effect), owners=("oncall", "leads")), origin=ALERT, auto=("other",)
+        )
+
+        ask = run.last if effect is Effect.NOTIFY else run.planned("act")
+
+        assert isinstance(ask, AskApproval)
+        assert (ask.groups, ask.required, ask.expires_at) == (("oncall", "leads"), 1, None)
+        assert ask.excluded == ()
+
+    def test_once_a_person_approved_later_steps_need_no_owner(self):
+        """
+        The rule ends when a person is engaged.
+        """
+        run = Rehearsal(book(change("first"), change("second")), origin=ALERT)
+        run.planned("first")
+        run.asked("first")
+        run.approved("first", "slack:U1", "oncall")
+        run.applied("first")
+        run.verified("first")
+
+        assert isinstance(run.planned("second"), ApplyStep)
+
+    def test_once_a_person_answered_later_steps_need_no_owner(self):
+        """
+        An answer to a manual step engages a person as well.
+        """
+        run = Rehearsal(book(manual("sure"), change("close")), origin=ALERT)
+        run.asked("sure")
+        run.answered("sure")
+
+        assert isinstance(run.planned("close"), ApplyStep)
+
+    def test_silence_engages_nobody(self):
+        """
+        A question that was skipped because nobody answered does not open the way.
+        """
+        run = Rehearsal(
+            book(manual("sure", timeout_s=60.0, on_timeout="skip"), change("close")), origin=ALERT
+        )
+        run.asked("sure")
+        run.timer(seconds=60)
+
+        assert isinstance(run.planned("close"), AskApproval)
+
+    def test_half_an_approval_engages_nobody(self):
+        """
+        The first of two approvals is not yet an answer.
+        """
+        run = Rehearsal(book(change("close", approval=TWO)), origin=ALERT)
+        run.planned("close")
+        run.asked("close")
+
+        run.approved("close", "slack:U1", "security")
+
+        assert run.state.person_engaged is False
+
+    def test_a_person_who_started_the_run_is_engaged(self):
+        """
+        A run of a person needs no owner for what has no ``approval``.
+        """
+        run = Rehearsal(book(change("close")), origin=SAM)
+
+        assert isinstance(run.planned("close"), ApplyStep)
+
+
+class TestRule4WhoStartsDoesNotApprove:
+    def waiting(self) -> Rehearsal:
+        run = Rehearsal(book(change("close", approval=ONE)), origin=SAM)
+        run.planned("close")
+        run.asked("close")
+        return run
+
+    def test_the_question_names_who_is_excluded(self):
+        """
+        The doors can say it before a click.
+        """
+        run = Rehearsal(book(change("close", approval=ONE)), origin=SAM)
+
+        assert run.planned("close").excluded == (SAM.actor,)
+
+    def test_their_own_yes_does_not_count(self):
+        """
+        Four eyes: the one who started a run is in the group and still cannot approve.
+        """
+        run = self.waiting()
+
+        assert run.approved("close", SAM.actor, "security") == Wait()
+        assert run.at("close").approvals == ()
+
+    def test_their_own_no_does_not_count_either(self):
+        """
+        Who wants to stop their own run cancels it.
+        """
+        run = self.waiting()
+        before = run.state
+
+        run.rejected("close", SAM.actor, "security")
+
+        assert run.state == before
+
+
+class TestRule5AYesCountsForOnePlanOncePerPerson:
+    def waiting(self, approval: Approval = ONE) -> Rehearsal:
+        run = Rehearsal(book(change("close", approval=approval)))
+        run.planned("close")
+        run.asked("close")
+        return run
+
+    def test_the_approver_is_answerable_for_the_change(self):
+        """
+        The last one who approved is the actor of the change.
+        """
+        command = self.waiting().approved("close", "slack:U1", "security")
+
+        assert isinstance(command, ApplyStep)
+        assert command.actor == "slack:U1"
+
+    @pytest.mark.parametrize(
+        "groups", [pytest.param((), id="none"), pytest.param(("legal",), id="another")]
+    )
+    def test_someone_of_another_group_does_not_count(self, groups):
+        """
+        A yes of someone who is in none of the groups changes nothing.
+        """
+        run = self.waiting()
+        before = run.state
+
+        run.approved("close", "slack:U9", *(groups or ("strangers",)))
+
+        assert run.state == before
+
+    def test_a_yes_to_another_plan_does_not_count(self):
+        """
+        An approval binds to the digest of the plan that the person saw.
+        """
+        run = self.waiting()
+
+        run.approved("close", "slack:U1", "security", digest="f" * 64)
+
+        assert run.at("close").approvals == ()
+
+    def test_two_distinct_people_are_two(self):
+        """
+        ``required: 2`` acts on the second person's yes, and not before.
+        """
+        run = self.waiting(TWO)
+
+        first = run.approved("close", "slack:U1", "security")
+        second = run.approved("close", "slack:U2", "commanders")
+
+        assert first == Wait()
+        assert isinstance(second, ApplyStep)
+        assert second.actor == "slack:U2"
+
+    def test_a_second_click_of_one_person_counts_once(self):
+        """
+        Slack may deliver one click twice; one person is still one.
+        """
+        run = self.waiting(TWO)
+
+        run.approved("close", "slack:U1", "security")
+        run.approved("close", "slack:U1", "security", "commanders")
+
+        assert run.at("close").approvals == ("slack:U1",)
+        assert run.status("close") is StepStatus.AWAITING_APPROVAL
+
+    def test_a_late_approval_after_the_change_changes_nothing(self):
+        """
+        A click that comes while the change is made neither repeats nor forgets it.
+        """
+        run = self.waiting()
+        doing = run.approved("close", "slack:U1", "security")
+
+        assert run.approved("close", "slack:U2", "security") == doing
+
+
+class TestDrift:
+    drifted = plan_of("close", before="ajar")
+
+    def approved(self, approval: Approval | None = TWO) -> Rehearsal:
+        run = Rehearsal(book(change("close", approval=approval)))
+        run.planned("close")
+        if approval:
+            run.asked("close")
+            run.approved("close", "slack:U1", "security")
+            run.approved("close", "slack:U2", "security")
+        return run
+
+    def test_it_voids_approvals_and_asks_anew_with_the_new_plan(self):
+        """
+        What would happen now is not what was approved, so nobody has approved it.
+        """
+        run = self.approved()
+
+        ask = run.drifted("close", self.drifted)
+
+        assert isinstance(ask, AskApproval)
+        assert ask.plan == self.drifted
+        assert run.at("close").approvals == ()
+
+    def test_those_who_approved_before_may_approve_again(self):
+        """
+        One person's word counts once per plan, not once per run.
+        """
+        run = self.approved()
+        run.drifted("close", self.drifted)
+        run.asked("close")
+
+        run.approved("close", "slack:U1", "security")
+        command = run.approved("close", "slack:U2", "security")
+
+        assert isinstance(command, ApplyStep)
+        assert command.plan == self.drifted
+
+    def test_an_approval_of_the_old_plan_is_late(self):
+        """
+        A click on the old message does not approve the new plan.
+        """
+        run = self.approved()
+        run.drifted("close", self.drifted)
+        run.asked("close")
+
+        run.approved("close", "slack:U3", "security", digest=plan_of("close").digest)
+
+        assert run.at("close").approvals == ()
+
+    def test_without_approval_the_new_plan_is_applied(self):
+        """
+        A step that needs no yes follows the world by itself.
+        """
+        run = self.approved(approval=None)
+
+        assert run.drifted("close", self.drifted).plan == self.drifted
+
+    def drifting(self, approval: Approval | None) -> Rehearsal:
+        run = self.approved(approval)
+        for number in range(MAX_DRIFTS + 1):
+            run.drifted("close", plan_of("close", before=f"ajar {number}"))
+            if approval and isinstance(run.last, AskApproval):
+                run.asked("close")
+                run.approved("close", "slack:U1", "security")
+                run.approved("close", "slack:U2", "security")
+        return run
+
+    def test_a_world_that_never_holds_still_is_put_before_a_person(self):
+        """
+        After some drifts the run stops chasing and asks.
+        """
+        run = self.drifting(approval=None)
+
+        assert isinstance(run.last, AskDecision)
+        assert "changed 6 times" in run.last.message
+
+    def test_retry_after_that_needs_the_approval_again(self):
+        """
+        A decision to retry is not an approval: the drifted plan has none yet.
+        """
+        run = self.drifting(TWO)
+        run.asked("close")
+
+        ask = run.decided("close", "retry")
+
+        assert isinstance(ask, AskApproval)
+        assert ask.plan == plan_of("close", before=f"ajar {MAX_DRIFTS}")
+
+
+class TestNo:
+    @pytest.mark.parametrize(
+        ("policy", "status"),
+        [
+            pytest.param("stop", RunStatus.STOPPED, id="stop"),
+            pytest.param("skip", RunStatus.DONE, id="skip"),
+        ],
+    )
+    @pytest.mark.parametrize("how", ["rejected", "in-silence"])
+    def test_rejection_and_silence_follow_on_timeout(self, how, policy, status):
+        """
+        Silence is not consent, and a no is a no; the runbook says whether the run goes on.
+        """
+        approval = Approval(groups=("security",), timeout_s=900.0, on_timeout=policy)
+        run = Rehearsal(book(change("close", approval=approval)))
+        run.planned("close")
+        run.asked("close")
+
+        if how == "rejected":
+            run.rejected("close", "slack:U1", "security", reason="customers would notice")
+        else:
+            run.timer(minutes=15)
+
+        assert isinstance(run.last, Finish)
+        assert run.state.status is status
+        note = {
+            "rejected": "rejected by slack:U1: customers would notice",
+            "in-silence": "nobody approved in time",
+        }
+        assert run.at("close").note == note[how]
+
+    def test_one_no_outweighs_a_yes(self):
+        """
+        With two required, one rejection ends the question.
+        """
+        run = Rehearsal(book(change("close", approval=TWO)))
+        run.planned("close")
+        run.asked("close")
+        run.approved("close", "slack:U1", "security")
+
+        run.rejected("close", "slack:U2", "security")
+
+        assert run.state.status is RunStatus.STOPPED
+
+    def test_a_no_of_another_group_does_not_count(self):
+        """
+        Whose yes would not count, whose no does not either.
+        """
+        run = Rehearsal(book(change("close", approval=ONE)))
+        run.planned("close")
+        run.asked("close")
+
+        assert run.rejected("close", "slack:U9", "legal") == Wait()
+
+    def test_the_time_begins_anew_with_a_new_plan(self):
+        """
+        People get the whole time for what they are asked now.
+        """
+        approval = Approval(groups=("security",), timeout_s=900.0)
+        run = Rehearsal(book(change("close", approval=approval)))
+        first = run.planned("close")
+        run.asked("close")
+        run.approved("close", "slack:U1", "security")
+
+        second = run.drifted("close", plan_of("close", before="ajar"))
+
+        assert second.expires_at > first.expires_at
+
+    def test_rejecting_with_skip_engages_a_person(self):
+        """
+        In a run of an alert, a rejection is an answer: a person is there.
+        """
+        approval = Approval(groups=("security",), on_timeout="skip")
+        run = Rehearsal(book(change("close", approval=approval), change("throttle")), origin=ALERT)
+        run.planned("close")
+        run.asked("close")
+        run.rejected("close", "slack:U1", "security")
+        assert isinstance(run.last, PlanStep)
+
+        assert isinstance(run.planned("throttle"), ApplyStep)
+
+
+class TestQuestionsKeepTheirOrder:
+    def test_a_manual_step_after_a_rejected_one_is_asked(self):
+        """
+        ``on_timeout: skip`` goes on with the next step, whatever it is.
+        """
+        approval = Approval(groups=("security",), on_timeout="skip")
+        run = Rehearsal(book(change("close", approval=approval), manual("sure")))
+        run.planned("close")
+        run.asked("close")
+
+        assert isinstance(run.rejected("close", "slack:U1", "security"), AskPerson)
