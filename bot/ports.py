@@ -172,8 +172,11 @@ class Store(Protocol):
 class Chat(Protocol):
     """A chat system. Every call may raise ProviderUnreachable or ProviderRefused."""
 
-    def open_channel(self, name: str, topic: str) -> str:
-        """Make a channel, or adopt the one of this name that we made before; return its id."""
+    def open_channel(self, name: str, topic: str, members: Sequence[str] = ()) -> str:
+        """Make a channel, or adopt the one of this name that we made before; return its id.
+
+        ``members`` are the chat's user ids to invite; one that cannot be invited is left out.
+        """
 
     def post(self, channel: str, message: Message, key: str) -> MessageRef:
         """Send a message that carries ``key`` in its metadata."""

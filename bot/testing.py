@@ -101,8 +101,8 @@ class FakeChat:
         self.fail: list[Exception] = []
         self.lose = 0
 
-    def open_channel(self, name: str, topic: str) -> str:
-        del topic
+    def open_channel(self, name: str, topic: str, members: Sequence[str] = ()) -> str:
+        del topic, members
         self._maybe_fail()
         return self.channels.setdefault(name, f"C{len(self.channels) + 1}")
 
@@ -253,6 +253,7 @@ class World:
                 runner=self.runner,
                 runbooks={runbook.id: runbook for runbook in runbooks},
                 endpoints=endpoints or {},
+                groups=group_members,
             ),
             people=People(
                 store=self.store,

@@ -224,6 +224,7 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
             runner=runner,
             runbooks=runbooks(settings),
             endpoints=endpoints,
+            groups=groups,
         ),
         people=People(store=store, clock=clock, recorder=recorder, runner=runner, groups=groups),
         reports=Reports(store, clock),

@@ -219,9 +219,13 @@ class Line:
     def _send(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
     ) -> Answer:
+        if not path.isascii() or not path.isprintable() or " " in path:
+            raise BadInput(
+                f"The path {path!r} cannot stand in a request line; nothing was asked. Write what "
+                "is not printable ASCII percent-encoded (the inventory's examples too)."
+            )
         has_host = any(name.lower() == "host" for name in headers)
         try:
-            # What is not ASCII would be refused by http.client; probes write it percent-encoded.
             self._connection.putrequest(method, path, skip_host=has_host, skip_accept_encoding=True)
             for name, value in headers.items():
                 self._connection.putheader(name, value)

@@ -38,10 +38,7 @@ MAX_DRIFTS = 5
 
 LONGEST_DELAY_S = 300.0
 
-_DOING = frozenset(
-    {StepStatus.PLANNING, StepStatus.RUNNING, StepStatus.VERIFYING, StepStatus.UNDOING}
-)
-"""A command is under way, so it may fail."""
+_CHANGES = (Effect.CHANGE, Effect.IRREVERSIBLE)
 
 Choice = Literal["retry", "skip", "stop", "done"]
 
@@ -95,6 +92,21 @@ def _start(runbook: Runbook, event: events.RunStarted) -> Next:
 
 def _current(runbook: Runbook, state: RunState) -> Step:
     return runbook.steps[state.cursor]
+
+
+def _phase(step: Step, status: StepStatus) -> events.Phase | None:
+    """Return what is under way, so that it alone can fail."""
+    match status:
+        case StepStatus.PLANNING:
+            return "plan"
+        case StepStatus.RUNNING:
+            return "apply" if step.effect in _CHANGES else "run"
+        case StepStatus.VERIFYING:
+            return "verify"
+        case StepStatus.UNDOING:
+            return "undo"
+        case _:
+            return None
 
 
 def _still(runbook: Runbook, state: RunState) -> Next:
@@ -270,7 +282,7 @@ def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
     match event:
         case events.Planned() if status is StepStatus.PLANNING:
             return _on_plan(runbook, state.with_step(step.id, plan=event.plan), step, event.at)
-        case events.PlanDrifted() if status is StepStatus.RUNNING:
+        case events.PlanDrifted() if _phase(step, status) == "apply":
             return _on_drift(runbook, state, step, event)
         case events.Approved() if status is StepStatus.AWAITING_APPROVAL:
             return _on_approved(runbook, state, step, event)
@@ -283,7 +295,7 @@ def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
             return _on_decided(runbook, state, step, event)
         case events.Applied() if status is StepStatus.RUNNING:
             state = state.with_step(step.id, facts=event.outcome.facts, failure=None)
-            if step.effect in (Effect.CHANGE, Effect.IRREVERSIBLE):
+            if step.effect in _CHANGES:
                 return _verify(state.with_step(step.id, attempt=1), step)
             return _done(runbook, state, step, event.at)
         case events.Verified() if status is StepStatus.VERIFYING:
@@ -295,7 +307,7 @@ def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
             reason = f"step {step.id} failed and was undone"
             reason += f": {failure.message}" if failure else ""
             return _finish(runbook, state, RunStatus.FAILED, reason, event.at)
-        case events.StepFailed() if status in _DOING:
+        case events.StepFailed() if event.phase == _phase(step, status):
             return _on_failed(runbook, state, step, event)
         case _:
             return _still(runbook, state)

@@ -165,6 +165,8 @@ def moment(value: Any) -> datetime:
 
 def duration(value: Any) -> timedelta:
     """``'15m'``, or a number of seconds."""
+    if isinstance(value, timedelta):
+        return value
     if is_number(value):
         if not abs(value) <= LONGEST_DURATION_S:
             raise ExpressionInvalid("A duration is at most ten years.")

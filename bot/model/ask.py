@@ -51,6 +51,8 @@ class Parcel(Frozen):
     audience: str = ""
     message: Message
     target_key: str = ""
+    members: tuple[str, ...] = ()
+    """Whom to invite into a new channel, as actors (``slack:U0SAM``)."""
 
 
 class StoredParcel(Frozen):

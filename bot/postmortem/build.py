@@ -15,6 +15,7 @@ from bot.postmortem.document import Document, Header, Supporting
 from bot.postmortem.impact import impact
 from bot.postmortem.ledger import Ledger, collect
 from bot.postmortem.tasks import tasks
+from bot.postmortem.text import MAX_QUOTE, plain
 from bot.postmortem.timeline import timeline
 
 
@@ -83,7 +84,7 @@ def _header(incident: Incident, ledger: Ledger, drafted_at: datetime) -> Header:
     opened = ledger.first("incident_opened")
     return Header(
         incident_id=incident.id,
-        title=incident.title,
+        title=plain(incident.title, MAX_QUOTE),
         severity=incident.severity.value,
         status=incident.status.value,
         opened_at=incident.opened_at,

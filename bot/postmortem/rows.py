@@ -89,7 +89,7 @@ def _containment_row(
         until=until,
         ended=ended,
         by=ledger.who(held.owner),
-        reason=held.reason,
+        reason=plain(held.reason, 200),
         proof=proof,
         proven=proven,
         sources=tuple(sorted({*sources, *verified})),

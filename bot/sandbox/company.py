@@ -65,6 +65,8 @@ class Company:
         self.started_in_s = 0.0
         self._overrides = overrides
         self._ready_timeout_s = ready_timeout_s
+        self._claimed: Ports | None = None
+        self._started: Processes | None = None
         self._arguments: dict[str, list[str]] = {}
         self._accounts: dict[str, orders_data.Account] = {}
         self._http = requests.Session()
@@ -101,10 +103,10 @@ class Company:
             )
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory.chmod(0o700)
-        self._claimed = Ports()
-        self._processes = Processes(self.directory / "logs")
+        self._claimed = ports = Ports()
+        self._started = Processes(self.directory / "logs")
         try:
-            self._start_servers()
+            self._start_servers(ports)
         except BaseException:
             self.close()
             raise
@@ -112,14 +114,16 @@ class Company:
 
     def close(self) -> None:
         """Stop everything. The files stay."""
-        self._processes.stop_all()
-        self._claimed.close()
+        if self._started is not None:
+            self._started.stop_all()
+        if self._claimed is not None:
+            self._claimed.close()
         self._http.close()
 
     def stop(self, name: str, *, kill: bool = False) -> None:
         """Stop one of ``SERVICES``; ``kill`` does it as a crash would."""
         self._check_name(name)
-        self._processes.stop(name, kill=kill)
+        self.processes.stop(name, kill=kill)
 
     def start(self, name: str) -> None:
         """Start a stopped server again, with its data and on its port, and wait until it is ready.
@@ -135,7 +139,9 @@ class Company:
     @property
     def processes(self) -> Processes:
         """For a command that lets further processes end with the company."""
-        return self._processes
+        if self._started is None:
+            raise BadInput("The company was not started, so it has no processes. Start it first.")
+        return self._started
 
     # What is in it
 
@@ -243,8 +249,8 @@ class Company:
 
     # How it starts
 
-    def _start_servers(self) -> None:
-        self.ports = {name: self._claimed.take() for name in acme.PORTS}
+    def _start_servers(self, ports: Ports) -> None:
+        self.ports = {name: ports.take() for name in acme.PORTS}
         secrets_dir = self.directory / "secrets"
         acme.write_fresh_tokens(secrets_dir)
         self._prepare_bought(secrets_dir)
@@ -322,12 +328,12 @@ class Company:
 
     def _launch(self, name: str) -> None:
         if name == "openbao":
-            self._processes.start(name, self.bao.argv)
+            self.processes.start(name, self.bao.argv)
         elif name == "envoy":
-            self._processes.start(name, self._envoy_argv)
+            self.processes.start(name, self._envoy_argv)
         else:
             module = {"slack": "slack_standin", "orders": "orders_api"}.get(name, name)
-            self._processes.start_python(name, f"bot.sandbox.{module}", *self._arguments[name])
+            self.processes.start_python(name, f"bot.sandbox.{module}", *self._arguments[name])
 
     def _wait(self, name: str) -> None:
         checks: dict[str, Callable[[], bool]] = {
@@ -338,7 +344,7 @@ class Company:
             "envoy": http_ready(self.ports["envoy-admin"], "/ready"),
             "mail": tcp_ready(self.ports["mail"]),
         }
-        self._processes.wait_ready(name, checks[name], self._ready_timeout_s)
+        self.processes.wait_ready(name, checks[name], self._ready_timeout_s)
 
     def _wait_for(self, name: str) -> Callable[[], None]:
         return lambda: self._wait(name)
@@ -374,7 +380,7 @@ class Company:
                     future.result()
             except BaseException:
                 # What the other tasks wait for ends too, so that they end at once.
-                self._processes.stop_all()
+                self.processes.stop_all()
                 raise
 
     def _check_name(self, name: str) -> None:

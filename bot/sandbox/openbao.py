@@ -24,10 +24,12 @@ READY_TIMEOUT_S = 30.0
 
 _SELF = 'path "auth/token/lookup-self" { capabilities = ["read"] }'
 POLICIES = {
-    # Firedoor rotates this one secret: reads it to compare, writes a new version, sees versions.
+    # Firedoor rotates this one secret: reads it to compare, writes a new version, sees versions;
+    # and may ask what it may do, for `firedoor doctor`.
     "firedoor": f"""
 path "{KV_MOUNT}/data/{ORDERS_PATH}" {{ capabilities = ["create", "read", "update"] }}
 path "{KV_MOUNT}/metadata/{ORDERS_PATH}" {{ capabilities = ["read", "update"] }}
+path "sys/capabilities-self" {{ capabilities = ["update"] }}
 {_SELF}
 """,
     "orders-service": f"""

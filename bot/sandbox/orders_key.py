@@ -67,8 +67,8 @@ class KeyInUse:
         """
         Return the id of the key in use and whether AWS takes it now (asks STS who it is).
 
-        Never holds the secret. ``ok`` says whether the service can work: that AWS takes its key;
-        it can do without OpenBao for a while. ``aws_error`` is AWS's error code, ``vault_error``
+        Never holds the secret. ``ok`` says whether the service can work, which is that AWS
+        takes its key: it can do without OpenBao for a while. ``aws_error`` is AWS's error code, ``vault_error``
         the name of a class.
         """
         with self._lock:
@@ -77,6 +77,7 @@ class KeyInUse:
         return {
             "ok": aws_error is None,
             "access_key_id": key_id,
+            "aws_ok": aws_error is None,
             "aws_error": aws_error,
             "vault_ok": vault_error is None,
             "vault_error": vault_error,

@@ -18,6 +18,7 @@ from bot.model.incident import Incident, IncidentStatus, Origin, Run, StartRun
 from bot.model.message import Message
 from bot.ports import Clock, Runner, Store, Transaction
 from bot.service import cards
+from bot.service.people import Groups
 from bot.service.record import Recorder
 
 
@@ -51,7 +52,9 @@ class Incidents:
         runner: Runner,
         runbooks: Mapping[str, Runbook],
         endpoints: Mapping[str, Endpoint],
+        groups: Groups,
     ) -> None:
+        self._groups = groups
         self._store, self._clock, self._recorder, self._runner = store, clock, recorder, runner
         self.runbooks, self.endpoints = runbooks, endpoints
 
@@ -207,6 +210,7 @@ class Incidents:
             incident_id=incident.id,
             kind="open_channel",
             to=channel,
+            members=self._groups.members(_groups_of(runbook)),
             message=Message(title=incident.title),
         )
         tx.put_parcel(parcel, now)
@@ -250,6 +254,12 @@ class Incidents:
 
 _OVER = (IncidentStatus.RECOVERED, IncidentStatus.CLOSED)
 """An alert that begins after recovery is a new incident."""
+
+
+def _groups_of(runbook: Runbook) -> set[str]:
+    """Return the groups that a run of this runbook may need: its owners and its approvers."""
+    approvers = {group for s in runbook.steps if s.approval for group in s.approval.groups}
+    return approvers | set(runbook.owners)
 
 
 def incident_key(runbook: Runbook, inputs: Mapping[str, Any]) -> str:

@@ -110,8 +110,9 @@ class Outbox:
         match parcel.kind:
             case "open_channel":
                 title = parcel.message.title
+                members = [m.removeprefix("slack:") for m in parcel.members if "slack:" in m]
                 return lambda _in_doubt: MessageRef(
-                    channel=chat.open_channel(parcel.to, title), ts=""
+                    channel=chat.open_channel(parcel.to, title, members), ts=""
                 )
             case "update":
                 if target is None or target.ref is None:

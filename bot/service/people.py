@@ -6,7 +6,7 @@ the engine, which decides. It is durable in the run's mailbox when these functio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from bot.errors import BadInput, NotAllowed, NotFound, Refused
@@ -33,6 +33,10 @@ class Groups:
             name: frozenset(m if ":" in m else f"slack:{m}" for m in members)
             for name, members in groups.items()
         }
+
+    def members(self, groups: Iterable[str]) -> tuple[str, ...]:
+        """Return everybody in any of these groups."""
+        return tuple(sorted({m for name in groups for m in self._members.get(name, ())}))
 
     def of(self, actor: str) -> tuple[str, ...]:
         """Return the groups of a person; someone unknown is in none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from slack_sdk import WebClient
@@ -13,6 +14,8 @@ from slack_sdk.web import SlackResponse
 from bot.errors import ProviderRefused, ProviderUnreachable
 from bot.model.message import Message, MessageRef
 from bot.slack.blocks import fallback_text, message_blocks
+
+log = logging.getLogger(__name__)
 
 EVENT_TYPE = "firedoor_message"
 """The metadata type under which each message carries its key."""
@@ -34,7 +37,7 @@ class SlackChat:
         self.client = WebClient(token=token, base_url=api_url, timeout=TIMEOUT_S)
         self._channels: dict[str, str] = {}
 
-    def open_channel(self, name: str, topic: str) -> str:
+    def open_channel(self, name: str, topic: str, members: Sequence[str] = ()) -> str:
         try:
             response = self._call("conversations.create", {"name": name})
             channel = str(response["channel"]["id"])
@@ -44,6 +47,12 @@ class SlackChat:
             # Names hold the incident's number: one of this name is ours, made before a crash.
             channel = self._channel_id(name)
         self._call("conversations.setTopic", {"channel": channel, "topic": topic[:250]})
+        for member in members:
+            try:
+                self._call("conversations.invite", {"channel": channel, "users": member})
+            except ProviderRefused as error:
+                # Already there, deactivated, or gone: no reason to keep the others out.
+                log.warning("%s was not invited to #%s: %s", member, name, error)
         return channel
 
     def post(self, channel: str, message: Message, key: str) -> MessageRef:

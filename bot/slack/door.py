@@ -8,6 +8,7 @@ person whatever happens. Slack may deliver twice: the service counts a word once
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -16,6 +17,7 @@ from slack_bolt import Ack, App
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.webhook import WebhookClient
 
 from bot.errors import BadInput, FiredoorError, NotFound
 from bot.model.incident import Origin, StartRun
@@ -58,7 +60,6 @@ class SlackDoor:
         self._workers.submit(self._connect)
 
     def _connect(self) -> None:
-        import time
 
         while True:
             try:
@@ -90,6 +91,8 @@ class SlackDoor:
         self._app.view(blocks.RUN_FORM)(self._on_run)
         self._app.view(blocks.ANSWER_FORM)(self._on_answer)
         self._app.view(blocks.REJECT_FORM)(self._on_reject)
+        # People joining an incident channel need no answer; unheard, Bolt would warn each time.
+        self._app.event("member_joined_channel")(lambda ack: ack())
 
     def _on_command(self, ack: Ack, body: Body) -> None:
         ack()
@@ -179,14 +182,18 @@ class SlackDoor:
 
     def _say(self, body: Body, text: str) -> None:
         """Answer only the person who asked, where they asked."""
+        shown = blocks.cut(blocks.escape(text), blocks.TEXT_MAX)
+        if body.get("response_url"):
+            # Reaches the person even where neither they nor the bot is in the channel.
+            hook = WebhookClient(body["response_url"])
+            hook.send(text=shown, response_type="ephemeral", replace_original=False)
+            return
         channel = (body.get("channel") or {}).get("id") or body.get("channel_id")
         user = (body.get("user") or {}).get("id") or body.get("user_id")
         if not channel or not user:
             return
         try:
-            self._client.chat_postEphemeral(
-                channel=channel, user=user, text=blocks.cut(blocks.escape(text), blocks.TEXT_MAX)
-            )
+            self._client.chat_postEphemeral(channel=channel, user=user, text=shown)
         except SlackApiError as error:
             log.warning("Slack did not take an answer: %s", error.response.get("error"))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from bot.language.load import load
-
 from bot.action import Context, Params, ReadAction
 from bot.durable import DbosExecutor
+from bot.language.load import load
 from bot.model.incident import Origin, StartRun
 from bot.model.outcome import Outcome
 from bot.service.drive import Driver

@@ -190,7 +190,9 @@ def control(kind: ControlKind) -> Control:
     return Control(kind=kind, method="GET", path="/api/orders/{order_id}", rate_per_s=rate)
 
 
-def held(step: str, kind: ControlKind, seconds: float, owner: str, ttl_s: float) -> Containment:
+def held(
+    step: str, kind: ControlKind, seconds: float, owner: str, ttl_s: float, reason: str
+) -> Containment:
     return Containment(
         id=f"{RUN}-{step}",
         incident_id="INC-7",
@@ -199,7 +201,7 @@ def held(step: str, kind: ControlKind, seconds: float, owner: str, ttl_s: float)
         gateway="edge",
         control=control(kind),
         owner=owner,
-        reason=TITLE,
+        reason=reason,
         since=at(seconds),
         expires_at=at(seconds + ttl_s),
     )
@@ -240,8 +242,8 @@ def story(title: str = TITLE, labels: dict[str, str] | None = None) -> Story:
     journal.add(-4000, "alert_ignored", {"source": "x"}, incident=None)
     journal.records.clear()  # another incident's: the chain goes on, our records begin later
     pinned = {KEY: endpoint(KEY, "team-orders", "personal", "payment")}
-    throttle = held("throttle", ControlKind.THROTTLE, 2, "alert:alertmanager", 1800)
-    close = held("close", ControlKind.CLOSE, 130, IRIS, 14_400)
+    throttle = held("throttle", ControlKind.THROTTLE, 2, "alert:alertmanager", 1800, title)
+    close = held("close", ControlKind.CLOSE, 130, IRIS, 14_400, title)
     _opening(journal, title, alert, pinned, throttle)
     _closing(journal, close)
     _scoping(journal)

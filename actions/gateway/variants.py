@@ -1,0 +1,113 @@
+"""Other ways to write a request, which must not get past a closed endpoint.
+
+Gateways compare text; the service behind one may decode, tidy or fold a path before it routes.
+Wherever the two differ there is a way around. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+_LETTER = re.compile("[A-Za-z]")
+_OVERRIDE_CARRIERS = ("POST", "PUT", "PATCH")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One spelling of a request. ``path`` goes out byte for byte."""
+
+    name: str
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Variant]:
+    """
+    Return spellings of a request that a service may take for ``method path``.
+
+    Args:
+        path: A concrete path without a query, percent-encoded as needed.
+
+        methods_there: Other methods that exist on the path. A method override is not tried with
+            one of these, as a service that ignores the override would do what it says.
+    """
+    segments = [segment for segment in path.split("/") if segment]
+    found = [Variant(name, method, spelled) for name, spelled in _paths(path, segments)]
+    found += [
+        Variant("another host", method, path, {"Host": "other.invalid"}),
+        Variant("rewrite headers", method, "/", _rewriting(path)),
+    ]
+    if method == "GET":
+        found.append(Variant("HEAD", "HEAD", path))
+    carrier = next((m for m in _OVERRIDE_CARRIERS if m not in {*methods_there, method}), None)
+    if carrier is not None:
+        found += [
+            Variant(f"{carrier} with {name}", carrier, path, {name: method})
+            for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+        ]
+    return found
+
+
+def _rewriting(path: str) -> dict[str, str]:
+    """Some frameworks believe these headers more than the request line."""
+    return {"X-Original-URL": path, "X-Rewrite-URL": path}
+
+
+def _paths(path: str, segments: list[str]) -> list[tuple[str, str]]:
+    found = [
+        ("trailing slash", f"{path}/"),
+        ("trailing dot segment", f"{path}/."),
+        ("query", f"{path}?firedoor=1"),
+        ("path parameter at the end", f"{path};v=1"),
+        ("encoded end of text", f"{path}%00"),
+        ("encoded question mark", f"{path}%3f"),
+        ("dot segment walk", f"/x/..{path}"),
+        ("encoded dot segment walk", f"/x/%2e%2e{path}"),
+        ("double slash at the start", f"/{path}"),
+    ]
+    if not segments:
+        return found
+    first, rest = segments[0], segments[1:]
+    if rest:
+        tail = "/".join(rest)
+        found += [
+            ("double slash", f"/{first}//{tail}"),
+            ("dot segment", f"/{first}/./{tail}"),
+            ("encoded slash", f"/{first}%2f{tail}"),
+            ("encoded backslash", f"/{first}%5c{tail}"),
+            ("backslash", f"/{first}\\{tail}"),
+            ("double encoded slash", f"/{first}%252f{tail}"),
+            ("path parameter in between", f"/{first};v=1/{tail}"),
+            ("walk inside", f"/{first}/x/../{tail}"),
+        ]
+    # The last literal-looking segment: the one whose text tells endpoints apart.
+    position = max((i for i, s in enumerate(segments) if _LETTER.search(s)), default=None)
+    if position is not None:
+        found += [
+            ("encoded letter", _with(segments, position, _encode_letter)),
+            ("double encoded letter", _with(segments, position, _encode_letter_twice)),
+            ("upper case", _with(segments, position, str.upper)),
+        ]
+    last = len(segments) - 1
+    found.append(("encoded last segment", _with(segments, last, _encode_first)))
+    return found
+
+
+def _with(segments: list[str], position: int, change: Callable[[str], str]) -> str:
+    changed = [change(s) if i == position else s for i, s in enumerate(segments)]
+    return "/" + "/".join(changed)
+
+
+def _encode_letter(segment: str) -> str:
+    return _LETTER.sub(lambda match: f"%{ord(match.group()):02x}", segment, count=1)
+
+
+def _encode_letter_twice(segment: str) -> str:
+    return _LETTER.sub(lambda match: f"%25{ord(match.group()):02x}", segment, count=1)
+
+
+def _encode_first(segment: str) -> str:
+    return segment if segment.startswith("%") else f"%{ord(segment[0]):02x}{segment[1:]}"
