@@ -91,7 +91,7 @@ class AwsKeyCredential:
                 answer = session.get(
                     self.consumer_url, timeout=_CONSUMER_TIMEOUT_S, allow_redirects=False
                 )
-            body = answer.json() if answer.ok else None
+            body = answer.json() if answer.status_code == 200 else None
         except requests.RequestException:
             body = None
         if not isinstance(body, Mapping):

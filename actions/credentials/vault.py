@@ -127,7 +127,7 @@ class VaultKv:
                     verify=self.ca_file or True,
                     **options,
                 )
-            if answer.ok:
+            if 200 <= answer.status_code < 300:
                 return dict(answer.json()) if answer.content else {}
             if answer.status_code == 404:
                 return None

@@ -33,7 +33,7 @@ LIMIT_FILTER = "firedoor.limit"
 
 JWT_FILTER = "envoy.filters.http.jwt_authn"
 JWT_PAYLOAD = "jwt_payload"
-"""Where the listener's jwt_authn filter puts a verified token's claims (``payload_in_metadata``)."""
+"""Where the listener's jwt_authn filter puts verified claims (``payload_in_metadata``)."""
 
 MARK_HEADER = "x-firedoor"
 """On answers that Firedoor's controls make: ``closed`` or ``throttled``."""

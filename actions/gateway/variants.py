@@ -36,10 +36,7 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
     """
     segments = [segment for segment in path.split("/") if segment]
     found = [Variant(name, method, spelled) for name, spelled in _paths(path, segments)]
-    found += [
-        Variant("another host", method, path, {"Host": "other.invalid"}),
-        Variant("rewrite headers", method, "/", _rewriting(path)),
-    ]
+    found.append(Variant("another host", method, path, {"Host": "other.invalid"}))
     if method == "GET":
         found.append(Variant("HEAD", "HEAD", path))
     carrier = next((m for m in _OVERRIDE_CARRIERS if m not in {*methods_there, method}), None)
@@ -49,11 +46,6 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
             for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
         ]
     return found
-
-
-def _rewriting(path: str) -> dict[str, str]:
-    """Some frameworks believe these headers more than the request line."""
-    return {"X-Original-URL": path, "X-Rewrite-URL": path}
 
 
 def _paths(path: str, segments: list[str]) -> list[tuple[str, str]]:

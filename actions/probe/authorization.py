@@ -8,6 +8,7 @@ from actions.probe.prober import Prober, Via, Who
 from bot.action import Context, Facts, Params, ReadAction
 from bot.errors import BadInput, VerificationFailed
 from bot.model.endpoint import Endpoint
+from bot.model.incident import IncidentStatus
 from bot.model.outcome import Check, Outcome, Proof
 
 
@@ -46,6 +47,7 @@ class Authorization(ReadAction[AuthorizationParams]):
     """
 
     name = "probe.authorization"
+    reaches = IncidentStatus.ERADICATED
     params = AuthorizationParams
     facts = AuthorizationFacts
 

@@ -56,12 +56,18 @@ class Parcel(Frozen):
 
 
 class StoredParcel(Frozen):
-    """A parcel with where it stands. ``claimed``: it was begun and its end is not known."""
+    """
+    A parcel with where it stands. ``claimed``: it was begun and its end is not known.
+
+    ``attempts`` counts every try of the present content; ``refusals`` those that the other system
+    understood and refused.
+    """
 
     id: int
     parcel: Parcel
     status: Literal["pending", "claimed", "sent", "dead"]
     attempts: int
+    refusals: int = 0
     next_at: Utc
     ref: MessageRef | None = None
     error: str = ""

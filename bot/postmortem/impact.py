@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -245,7 +246,7 @@ def _exposure(ledger: Ledger) -> Figure:
     if ledger.alert is None:
         return _unknown(name, label, "The first bad request is not known.")
     alert, _read = ledger.alert
-    least = (proof.record.at - alert.starts_at).total_seconds()
+    least = math.floor((proof.record.at - alert.starts_at).total_seconds())
     note = "The first bad request is not known."
     if least >= 0:
         note += f" At least {duration(least)}, counted from the alert's start."

@@ -39,6 +39,7 @@ class Questions:
     missed: dict[int, str] = field(default_factory=dict)
     _plans: dict[StepKey, _Open] = field(default_factory=dict)
     _manual: dict[StepKey, AskPerson] = field(default_factory=dict)
+    _decided: set[StepKey] = field(default_factory=set)
 
     def take(self, read: Read) -> None:
         """Follow one record."""
@@ -55,23 +56,28 @@ class Questions:
         for command in read.commands:
             if isinstance(command, AskApproval):
                 self._plans[(run, command.step)] = _Open(command)
+                self._decided.discard((run, command.step))
             if isinstance(command, AskPerson):
                 self._manual[(run, command.step)] = command
 
     def _word(self, key: StepKey, event: events.Approved | events.Rejected) -> Word:
         question = self._plans.get(key)
         if question is None:
-            return Word()
+            return Word("it was decided before" if key in self._decided else "")
         flaw = _flaw(question, event)
         if flaw:
             return Word(flaw, len(question.yes), question.ask.required)
         if isinstance(event, events.Rejected):
-            del self._plans[key]
+            self._close(key)
             return Word()
         question.yes.append(event.by)
         if len(question.yes) >= question.ask.required:
-            del self._plans[key]
+            self._close(key)
         return Word("", len(question.yes), question.ask.required)
+
+    def _close(self, key: StepKey) -> None:
+        del self._plans[key]
+        self._decided.add(key)
 
     def _timer(self, read: Read) -> None:
         run, at = read.record.run_id or "", read.record.at
@@ -82,7 +88,7 @@ class Questions:
                 needed = question.ask.required - len(question.yes)
                 nobody = f"Nobody of {whom}" if not question.yes else f"Nobody more of {whom}"
                 self.missed[read.seq] = f"{nobody} approved {key[1]} in time ({needed} missing)."
-                del self._plans[key]
+                self._close(key)
         for key, manual in list(self._manual.items()):
             until = manual.expires_at
             if key[0] == run and until is not None and at >= until:

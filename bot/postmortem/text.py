@@ -110,9 +110,11 @@ def moment_near(moment: datetime, near: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return ``0.8 s``, ``41.2 s``, ``4 min 3 s``, ``1 h 2 min 3 s``, ``2 d 3 h 4 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds % 1 else f"{int(seconds)} s"
+    """Return ``840 ms``, ``41.2 s``, ``4 min 3 s``, ``1 h 2 min 3 s``, ``2 d 3 h 4 min``."""
+    if 0 < seconds < 0.9995:
+        return f"{round(seconds * 1_000)} ms"
+    if round(seconds, 1) < 60:
+        return f"{round(seconds, 1):g} s"
     whole = round(seconds)
     days, rest = divmod(whole, 86_400)
     hours, rest = divmod(rest, 3_600)

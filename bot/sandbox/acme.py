@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import getpass
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -131,13 +132,18 @@ def settings_of(places: Places) -> dict[str, Any]:
             "password": _file("smtp-password"),
             "tls": "none",
         },
-        "groups": copy.deepcopy(GROUPS),
+        "groups": {**GROUPS, "security-oncall": [*GROUPS["security-oncall"], _who_is_here()]},
         "stakeholders": copy.deepcopy(STAKEHOLDERS),
         **_gateway_settings(places),
         **_credential_settings(places),
         "inventory": ["openapi.yaml"],
         "runbooks": [str(places.runbooks)],
     }
+
+
+def _who_is_here() -> str:
+    """Whoever sits at this terminal may act in the sandbox by the command line."""
+    return f"cli:{getpass.getuser()}"
 
 
 def _file(name: str) -> dict[str, str]:

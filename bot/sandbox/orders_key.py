@@ -68,8 +68,8 @@ class KeyInUse:
         Return the id of the key in use and whether AWS takes it now (asks STS who it is).
 
         Never holds the secret. ``ok`` says whether the service can work, which is that AWS
-        takes its key: it can do without OpenBao for a while. ``aws_error`` is AWS's error code, ``vault_error``
-        the name of a class.
+        takes its key: it can do without OpenBao for a while. ``aws_error`` is AWS's error code,
+        ``vault_error`` the name of a class.
         """
         with self._lock:
             sts, key_id, vault_error = self._sts, self._access_key_id, self._vault_error

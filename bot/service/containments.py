@@ -139,8 +139,8 @@ class ContainmentDesk:
             for containment in due:
                 current = tx.containment(containment.id)
                 if current and current.lifted_at is None and current.expires_at <= now:
-                    self._end(tx, current, "expiry", "containment_expired")
-                    self._on_expired(tx, current, "expired")
+                    ended = self._end(tx, current, "expiry", "containment_expired")
+                    self._on_expired(tx, ended, "expired")
         for name in sorted({c.gateway for c in due}):
             self.reconcile(name)
         return due
@@ -155,8 +155,9 @@ class ContainmentDesk:
     def reconcile(self, name: str) -> bool:
         """Bring one gateway to the wanted set if it is elsewhere; tell whether it is there now.
 
-        A gateway that gives no answer is left for the next round; the first round that finds it
-        away from the wanted set is journaled.
+        A gateway that gives no answer is left for the next round. The first round that finds it
+        elsewhere than we brought it is journaled as drift; one that only lags behind a change of
+        ours (an expiry, a lift by the command line) is not.
         """
         gateway = self.gateway(name)
         with self._locks[name]:
@@ -170,7 +171,8 @@ class ContainmentDesk:
                 self._converged[name] = wanted
                 self._drifting.discard(name)
                 return True
-            self._note_drift(name, wanted, seen, "")
+            if seen != self._brought_to(name):
+                self._note_drift(name, wanted, seen, "")
             try:
                 self._converge(name)
             except (Unreachable, ProviderRefused) as error:
@@ -196,6 +198,15 @@ class ContainmentDesk:
                 body={"gateway": name, "version": version, "controls": len(controls)},
             )
 
+    def _brought_to(self, name: str) -> str | None:
+        """Return the version that we last brought a gateway to, also before a restart."""
+        if name not in self._converged:
+            with self._store.read() as tx:
+                for record in tx.records(kind="gateway_converged"):
+                    if record.body["gateway"] == name:
+                        self._converged[name] = record.body["version"]
+        return self._converged.get(name)
+
     def _note_drift(self, name: str, wanted: str, seen: str | None, message: str) -> None:
         if name in self._drifting:
             return
@@ -207,11 +218,12 @@ class ContainmentDesk:
                 body={"gateway": name, "wanted": wanted, "seen": seen, "message": message},
             )
 
-    def _end(self, tx: Transaction, containment: Containment, by: str, kind: str) -> None:
+    def _end(self, tx: Transaction, containment: Containment, by: str, kind: str) -> Containment:
         now = self._clock.now()
         ended = containment.model_copy(update={"lifted_at": now, "lifted_by": by})
         tx.save_containment(ended)
         self._append(tx, ended, kind, "firedoor" if by == "expiry" else by, at=now)
+        return ended
 
     def _append(
         self,

@@ -46,7 +46,7 @@ class Postmortems:
                 self._endpoints,
                 drafted_at=self._clock.now(),
             )
-        templates = self._templates / "postmortem"
+        templates = self._templates
         desk = IncidentEvidence(self._store, self._files, self._clock, incident_id)
         forms = (
             ("postmortem.md", render_markdown(document, templates), "text/markdown", "Markdown"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bot.errors import StoreUnavailable
 from bot.store.transaction import SqlTransaction
@@ -76,7 +77,7 @@ class SqlStore:
                 connection.begin(),
             ):
                 yield SqlTransaction(connection)
-        except (DBAPIError, sqlite3.Error) as error:
+        except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
             raise _unavailable(error, self._url) from error
 
     def close(self) -> None:

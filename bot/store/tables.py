@@ -103,6 +103,7 @@ outbox = sa.Table(
     sa.Column("parcel", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
     sa.Column("next_at", sa.Text, nullable=False),
     sa.Column("ref", sa.Text),
     sa.Column("error", sa.Text, nullable=False, server_default=""),

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from bot.errors import NotFound
+from bot.errors import JournalBroken, NotFound
 from bot.model.ask import Ask, Parcel, StoredParcel
 from bot.model.base import canonical_json
 from bot.model.containment import Containment
@@ -98,9 +98,7 @@ class SqlTransaction:
         for column, value in wanted.items():
             if value is not None:
                 query = query.where(t.journal.c[column] == value)
-        return [
-            Record(**{**row._mapping, "body": json.loads(row.body)}) for row in self._all(query)
-        ]
+        return [_record(row) for row in self._all(query)]
 
     # --- incidents and alerts ------------------------------------------------------------------
 
@@ -368,7 +366,8 @@ class SqlTransaction:
         if existing is not None:
             if replace:
                 changes = {"parcel": parcel, "status": "pending", "next_at": at}
-                self.save_parcel(existing.model_copy(update=changes))
+                counts = {"attempts": 0, "refusals": 0, "error": ""}
+                self.save_parcel(existing.model_copy(update=changes | counts))
             return False
         self._execute(
             t.outbox.insert().values(
@@ -410,6 +409,7 @@ class SqlTransaction:
                 parcel=stored.parcel.model_dump_json(),
                 status=stored.status,
                 attempts=stored.attempts,
+                refusals=stored.refusals,
                 next_at=_moment(stored.next_at),
                 ref=stored.ref.model_dump_json() if stored.ref else None,
                 error=stored.error,
@@ -437,6 +437,17 @@ class SqlTransaction:
 def _number(incident_id: str) -> int:
     text = incident_id.upper().removeprefix("INC-")
     return int(text) if text.isdecimal() and len(text) < 18 else -1
+
+
+def _record(row: Row) -> Record:
+    try:
+        return Record(**{**row._mapping, "body": json.loads(row.body)})
+    except (TypeError, ValueError):
+        raise JournalBroken(
+            f"Record {row.seq} can no longer be read; the journal from there on cannot be trusted. "
+            "Compare with a backup.",
+            row.seq,
+        ) from None
 
 
 def _incident(row: Row) -> Incident:
@@ -472,6 +483,7 @@ def _parcel(row: Row) -> StoredParcel:
             "parcel": json.loads(row.parcel),
             "status": row.status,
             "attempts": row.attempts,
+            "refusals": row.refusals,
             "next_at": row.next_at,
             "ref": json.loads(row.ref) if row.ref else None,
             "error": row.error,

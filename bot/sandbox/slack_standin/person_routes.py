@@ -28,6 +28,7 @@ _PAGE = {
     "page.js": ("page.js", "text/javascript"),
     "blocks.js": ("blocks.js", "text/javascript"),
     "page.css": ("page.css", "text/css"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
 

@@ -13,12 +13,10 @@ from urllib.parse import quote
 
 import pytest
 
-from actions.credentials import AwsIam, AwsKeyCredential, VaultKv
 from actions.credentials.aws import KeyPair, KeyRefused
 from actions.credentials.credential import SECRET_FIELD
 from bot.errors import (
     Ambiguous,
-    FiredoorError,
     ProviderRefused,
     ProviderUnreachable,
     Refused,

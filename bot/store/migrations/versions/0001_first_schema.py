@@ -102,6 +102,7 @@ def upgrade() -> None:
         sa.Column("parcel", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("refusals", sa.Integer(), server_default="0", nullable=False),
         sa.Column("next_at", sa.Text(), nullable=False),
         sa.Column("ref", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), server_default="", nullable=False),

@@ -1,0 +1,110 @@
+"""What the gateway's actions share: endpoints, containments of a step, and other hands' changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bot.action import Context
+from bot.errors import BadInput, UndoConflict
+from bot.model.containment import Containment, Control, ControlKind
+from bot.model.endpoint import Endpoint
+
+LOOKS = 3
+"""How often to look again when another containment came or went while we looked."""
+
+
+def endpoint_of(key: str, ctx: Context) -> Endpoint:
+    """Return the inventory's entry. Raises BadInput if there is none."""
+    endpoint = ctx.endpoints.get(key)
+    if endpoint is None:
+        raise BadInput(
+            f"The inventory has no endpoint {key!r}; nothing was done. Write it as the inventory "
+            "does: `GET /api/orders/{order_id}`."
+        )
+    return endpoint
+
+
+def describe(control: Control) -> str:
+    """Say in a few words what a control does."""
+    match control.kind:
+        case ControlKind.CLOSE:
+            return "closed (503)"
+        case ControlKind.THROTTLE:
+            return f"throttled to {control.rate_per_s:g} a second (429)"
+        case ControlKind.BLOCK_PRINCIPAL:
+            return f"refused to {control.principal} (403)"
+
+
+def as_json(control: Control, containment_id: str) -> dict[str, Any]:
+    """Return what a plan says of one containment."""
+    said = control.model_dump(mode="json", include={"kind", "rate_per_s", "principal"})
+    return {"containment": containment_id, **{k: v for k, v in said.items() if v is not None}}
+
+
+def own(ctx: Context, gateway: str) -> list[Containment]:
+    """Return what this step of this run holds at a gateway."""
+    return [
+        containment
+        for containment in ctx.containments.in_force(gateway)
+        if (containment.run_id, containment.step_id) == (ctx.run_id, ctx.step_id)
+    ]
+
+
+def fresh_id(ctx: Context, taken: Iterable[str] = ()) -> str:
+    """Return an id for a new containment of this step.
+
+    It is ``<run>.<step>``. A step that has held before (it was undone, then done again) gets a
+    number as well: what was lifted stays lifted in the record.
+    """
+    stem, number = f"{ctx.run_id}.{ctx.step_id}", 1
+    used = set(taken)
+    candidate = stem
+    while candidate in used or ctx.containments.get(candidate) is not None:
+        number += 1
+        candidate = f"{stem}.{number}"
+    return candidate
+
+
+def settled_version(ctx: Context, gateway: str) -> tuple[str, str]:
+    """Return the version that a gateway reports, and the one that the containments make.
+
+    They are read one after the other; if they differ because of a change in between, again.
+    """
+    reported = wanted = ""
+    for _ in range(LOOKS):
+        wanted = _version(ctx, gateway, ctx.containments.in_force(gateway))
+        reported = ctx.containments.gateway(gateway).observe()
+        if reported == wanted:
+            break
+    return reported, wanted
+
+
+def refuse_if_drifted(ctx: Context, gateway: str, ours: Sequence[Containment]) -> None:
+    """
+    Check that what a gateway serves is what containments made, with or without ours.
+
+    Raises:
+        UndoConflict: It is something else, so somebody else changed it.
+    """
+    own_ids = {containment.id for containment in ours}
+    reported, held = "", tuple[Containment, ...]()
+    for _ in range(LOOKS):
+        held = ctx.containments.in_force(gateway)
+        without = [containment for containment in held if containment.id not in own_ids]
+        reported = ctx.containments.gateway(gateway).observe()
+        explained = (held, without, [*without, *ours])
+        if reported in {_version(ctx, gateway, some) for some in explained}:
+            return
+    lines = [f"{c.control.endpoint} {describe(c.control)}" for c in held] or ["no control at all"]
+    raise UndoConflict(
+        f"Gateway {gateway} serves routes {reported or '(none)'}, but the containments in force "
+        f"make {_version(ctx, gateway, held)} ({'; '.join(lines)}): somebody else "
+        "changed the gateway. Nothing was undone. Compare the gateway's routes with the base "
+        "routes; Firedoor brings it back to the containments, then undo again."
+    )
+
+
+def _version(ctx: Context, gateway: str, held: Iterable[Containment]) -> str:
+    controls = [containment.control for containment in held]
+    return ctx.containments.gateway(gateway).version_of(controls)

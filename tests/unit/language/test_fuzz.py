@@ -1,0 +1,204 @@
+"""Whatever a file or an expression holds, the answer is a refusal, quick and with a place."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from bot.errors import ExpressionInvalid, RunbookInvalid, SettingsInvalid
+from bot.inventory import load_openapi
+from bot.language.expressions import evaluate, parse
+from bot.language.load import load
+from bot.language.rehearsal import load_rehearsal
+from bot.language.yaml_source import MAX_PROBLEMS, Report, plain, read
+from tests.unit.language.acme_actions import ACTIONS
+from tests.unit.language.texts import GOOD, REHEARSAL
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+SCOPE: dict[str, Any] = {
+    "inputs": {"a": "x" * 50, "n": 7, "none": None},
+    "steps": {"s": {"list": list(range(50)), "map": {"k": [1, {"z": "t"}]}, "status": "done"}},
+    "alert": {"labels": {"x": "y"}, "starts_at": "2026-01-01T00:00:00Z"},
+}
+
+# Pieces that make texts which are nearly expressions far more often than random letters do.
+_PIECES = st.sampled_from(
+    """inputs steps alert .a .n .none .s.list .s.map.k[1] .labels.x .starts_at [0] [-1] ['a'] . [ ] (
+    ) { } }} {{ , : | length default(1) first join(',') join unique sort datetime int round(2) upper
+    compact string now() duration('1h') duration( not and or in if else is + - * ** / // % ~ == != <
+    <= > >= = 1 0 1.5 1e308 9007199254740991 'a' "b" 'a\\n' '' true false none __class__ .__class__
+    ['__mro__'] '\\x41' 9**9 _ self loop range(9) lipsum() cycler \n # {# {% %} @ $ é ٣ \ud800 ;
+    """.replace("\n", " ").split(" ")
+)
+_NEARLY = st.lists(_PIECES, max_size=40).map(" ".join) | st.lists(_PIECES, max_size=40).map("".join)
+
+quick = settings(deadline=2_000, suppress_health_check=[HealthCheck.too_slow], max_examples=300)
+
+
+class TestExpressions:
+    @quick
+    @given(st.text(max_size=300) | _NEARLY)
+    @example("''.__class__.__mro__[1].__subclasses__()")
+    @example("'a' * 50000000")
+    @example("[1]*9999999")
+    @example("9**9**9")
+    @example("(" * 999 + ")" * 999)
+    @example("not " * 499 + "1")
+    @example("-" * 1999 + "1")
+    @example("1" + "|string" * 280)
+    @example("a" + ".b" * 900)
+    @example("1 if " * 390 + "1")
+    @example("[" * 1999)
+    @example("'" + "\\" * 1998)
+    @example("{'a':" * 390)
+    @example("x" * 10**6)
+    def test_only_one_kind_of_error_and_only_json(self, source: str):
+        """
+        Parsing and evaluating any text gives JSON or ExpressionInvalid with an offset inside it.
+        """
+        try:
+            value = evaluate(parse(source), SCOPE, NOW)
+        except ExpressionInvalid as error:
+            assert 0 <= error.offset <= len(source)
+            assert len(str(error)) < 2_000
+            return
+        assert len(json.dumps(value, allow_nan=False)) < 2_000_000
+
+    @quick
+    @given(_NEARLY)
+    def test_it_is_pure(self, source: str):
+        """
+        Evaluating twice gives the same, and changes nothing that was read.
+        """
+        before = json.dumps(SCOPE)
+        try:
+            expression = parse(source)
+            first = evaluate(expression, SCOPE, NOW)
+        except ExpressionInvalid:
+            return
+        assert evaluate(parse(source), SCOPE, NOW) == first
+        assert json.dumps(SCOPE) == before
+
+    @quick
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+            ),
+        )
+    )
+    def test_data_is_never_read_as_language(self, data: Any):
+        """
+        What stands in the scope comes out as it is, whatever it looks like.
+        """
+        scope = {"inputs": {"x": data, "y": "{{ 7 * 7 }}"}}
+
+        assert evaluate(parse("inputs.x"), scope, NOW) == data
+        assert evaluate({"a": parse("inputs.y")}, scope, NOW) == {"a": "{{ 7 * 7 }}"}
+
+
+_YAML_PIECES = st.sampled_from(
+    """id: steps: - uses: with: { } [ ] , : - ? | > " ' & * ! !! % @ ` # --- ... << &a *a !!int {{ }}
+    "{{ 'a: b true null ~ 010 1e999 2026-01-01 on \t \n \n \n  \n   \n    api1 gateway.close \\ud800
+    inputs: triggers: type: string always: parallel: "\\U00110000" %YAML \x00 \x85 \ufeff \u2028 é 😀
+    """.split(" ")
+)
+_ANY_TEXT = (
+    st.text(max_size=400)
+    | st.lists(_YAML_PIECES, max_size=60).map(" ".join)
+    | st.lists(_YAML_PIECES, max_size=60).map("".join)
+)
+
+
+@st.composite
+def _damaged(draw: st.DrawFn, text: str) -> str:
+    """A good file with a few things cut out, doubled or put in."""
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 30)))
+        kind = draw(st.integers(0, 2))
+        if kind == 0:
+            text = text[:start] + text[end:]
+        elif kind == 1:
+            text = text[:end] + text[start:end] + text[end:]
+        else:
+            text = text[:start] + draw(_YAML_PIECES | _PIECES | st.text(max_size=3)) + text[end:]
+    return text
+
+
+class TestFiles:
+    @quick
+    @given(_ANY_TEXT)
+    @example("[" * 100_000)
+    @example("{" * 100_000)
+    @example("- " * 100_000)
+    @example("? " * 100_000)
+    @example("a: [" + "1," * 100_000 + "]")
+    @example("a: " + "x" * 300_000)
+    @example("é" * 200_000)
+    @example("%YAML " + "9" * 5_000 + ".1\n---\na")
+    @example('"\\U00110000"')
+    @example("a: &a [*a]")
+    @example("&" * 1_000)
+    @example("'" + "\n" * 100_000 + "'")
+    def test_yaml(self, text: str):
+        """
+        Any text gives plain JSON, or problems whose places are in the file.
+        """
+        report = Report()
+
+        root = read(text, report)
+
+        assert root is not None or report.problems
+        if root is not None:
+            json.dumps(plain(root), allow_nan=False).encode()
+        lines = text.splitlines() or [""]
+        for problem in report.problems:
+            assert 1 <= problem.line <= len(lines) + 1
+            assert problem.column >= 1
+        assert len(report.problems) <= MAX_PROBLEMS + 1
+
+    @quick
+    @given(_ANY_TEXT | _damaged(GOOD))
+    def test_runbooks(self, text: str):
+        """
+        Any text is a runbook or RunbookInvalid.
+        """
+        try:
+            runbook = load(text, "fuzz.yaml", ACTIONS)
+        except RunbookInvalid as error:
+            assert error.problems
+            return
+        assert runbook.steps
+        assert runbook.text == text
+
+    @quick
+    @given(_ANY_TEXT | _damaged(REHEARSAL))
+    def test_rehearsals(self, text: str):
+        """
+        Any text is a rehearsal or RunbookInvalid.
+        """
+        runbooks = {"api1": load(GOOD, "good.yaml", ACTIONS)}
+        try:
+            rehearsal = load_rehearsal(text, "fuzz.rehearsal.yaml", runbooks)
+        except RunbookInvalid as error:
+            assert error.problems
+            return
+        assert rehearsal.cases
+
+    @quick
+    @given(_ANY_TEXT)
+    def test_openapi(self, text: str):
+        """
+        Any text is an inventory or SettingsInvalid.
+        """
+        try:
+            load_openapi(text, "fuzz.yaml")
+        except SettingsInvalid as error:
+            assert error.problems
