@@ -119,11 +119,12 @@ class Tell(NotifyAction[TellParams]):
         return Outcome(facts=facts.model_dump(mode="json"), notices=notices)
 
 
-def _ways(group: Stakeholder) -> Iterator[tuple[str, str]]:
-    for channel in dict.fromkeys(group.channels):
-        yield "slack", channel
-    for address in dict.fromkeys(group.emails):
-        yield "email", address
+def _ways(group: Stakeholder) -> tuple[tuple[str, str], ...]:
+    """Return each way and address once."""
+    return (
+        *(("slack", channel) for channel in dict.fromkeys(group.channels)),
+        *(("email", address) for address in dict.fromkeys(group.emails)),
+    )
 
 
 def _notices(
@@ -162,7 +163,7 @@ def _sentence(containment: Containment) -> str:
         case ControlKind.CLOSE:
             what = "is closed to everyone"
         case ControlKind.THROTTLE:
-            what = f"is limited to {control.rate_per_s:g} requests a second"
+            what = f"lets {control.rate_per_s:g} requests a second through, over all callers,"
         case ControlKind.BLOCK_PRINCIPAL:
             what = "is closed to one caller"
     return (

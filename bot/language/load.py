@@ -151,7 +151,8 @@ def _trigger_inputs(section: Section, inputs: Mapping[str, Input | None]) -> dic
             f"The trigger gives no value for {', '.join(needed)}, and an alert cannot be asked. "
             "Give one under 'inputs', or give the input a default."
         )
-        reading.add(given.mark if given else section.mark, section.where, message)
+        at = given or section
+        reading.add(at.mark, at.where, message)
     return values
 
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from bot.action import Action
 from bot.language.fields import Reading, Section
-from bot.language.yaml_source import List, Map, Mark, Node, Scalar, path_of, scalars
+from bot.language.yaml_source import List, Map, Mark, Node, Scalar, leaves, path_of
 
 
 def key_of(name: str, field: FieldInfo) -> str:
@@ -34,14 +34,15 @@ def read_params(node: Map, where: str, reading: Reading, action: Action[Any]) ->
         if entry is None:
             continue
         values[key] = reading.value(entry.value, section.path(key))
-        if not _holds_expression(entry.value):
+        if _is_literal(entry.value):
             literals[key] = entry.value
     _check_literals(section, values, literals, action)
     return values
 
 
-def _holds_expression(node: Node) -> bool:
-    return any("{{" in scalar.raw for scalar, _ in scalars(node, ""))
+def _is_literal(node: Node) -> bool:
+    """Tell whether a value holds no expression, and nothing that is reported already."""
+    return all(isinstance(leaf, Scalar) and "{{" not in leaf.raw for leaf, _ in leaves(node, ""))
 
 
 def _check_literals(

@@ -27,10 +27,10 @@ from bot.language.yaml_source import (
     Map,
     Node,
     Scalar,
+    leaves,
     path_of,
     plain,
     read,
-    scalars,
 )
 from bot.model.alert import Alert
 from bot.model.endpoint import Endpoint
@@ -184,9 +184,9 @@ def check_rehearsal(
 
 
 def _rehearsal(body: Map, reading: Reading, runbooks: Mapping[str, Runbook]) -> Rehearsal:
-    for scalar, where in scalars(body, ""):
-        if "{{" in scalar.raw:
-            reading.add(scalar.mark, where, "A rehearsal holds literal values, no expressions.")
+    for leaf, where in leaves(body, ""):
+        if isinstance(leaf, Scalar) and "{{" in leaf.raw:
+            reading.add(leaf.mark, where, "A rehearsal holds literal values, no expressions.")
     section = Section(body, "", reading, KEYS)
     section.require("runbook", "cases")
     runbook_id = section.id("runbook") or ""

@@ -363,14 +363,14 @@ class _Builder:
         return _place_of(self._text, found, _mark(start), start.index) if found >= 0 else None
 
 
-def scalars(node: Node, where: str) -> Iterator[tuple[Scalar, str]]:
-    """Yield all scalars under a node with their paths."""
+def leaves(node: Node, where: str) -> Iterator[tuple[Scalar | Broken, str]]:
+    """Yield everything under a node that is no collection, with its path."""
     match node:
-        case Scalar():
+        case Scalar() | Broken():
             yield node, where
         case List():
             for index, item in enumerate(node.items):
-                yield from scalars(item, f"{where}[{index}]")
+                yield from leaves(item, f"{where}[{index}]")
         case Map():
             for entry in node.entries:
-                yield from scalars(entry.value, path_of(where, entry.key))
+                yield from leaves(entry.value, path_of(where, entry.key))

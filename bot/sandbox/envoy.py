@@ -212,7 +212,7 @@ def _access_log(file: Path) -> dict[str, Any]:
     line = {
         "start_time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
         "method": "%REQ(:METHOD)%",
-        "path": "%PATH(NQ:ORIG)%",
+        "path": "%PATH(NQ)%",
         "route": "%ROUTE_NAME%",
         "response_code": "%RESPONSE_CODE%",
         "response_code_details": "%RESPONSE_CODE_DETAILS%",

@@ -167,8 +167,9 @@ class MainJob:
         began = time.monotonic()
         url = start_firedoor(self._company)
         self._say("Firedoor serves; customers shop, and one of them walks the order numbers.")
+        # Plays Prometheus, which has a clock of its own.
+        starts_at = datetime.now(UTC)  # noqa: TID251
         with Traffic(self._company.gateway_url, self._company.accounts()) as traffic:
-            starts_at = datetime.now(UTC)  # noqa: TID251  # plays Prometheus, with a clock of its own
             time.sleep(WARM_UP_S)
             watched, first_blocked_ms, opened = self._alert_and_watch(url, starts_at)
             self._say(

@@ -200,12 +200,11 @@ class ContainmentDesk:
 
     def _brought_to(self, name: str) -> str | None:
         """Return the version that we last brought a gateway to, also before a restart."""
-        if name not in self._converged:
-            with self._store.read() as tx:
-                for record in tx.records(kind="gateway_converged"):
-                    if record.body["gateway"] == name:
-                        self._converged[name] = record.body["version"]
-        return self._converged.get(name)
+        if name in self._converged:
+            return self._converged[name]
+        with self._store.read() as tx:
+            converged = [r.body for r in tx.records(kind="gateway_converged")]
+        return next((b["version"] for b in reversed(converged) if b["gateway"] == name), None)
 
     def _note_drift(self, name: str, wanted: str, seen: str | None, message: str) -> None:
         if name in self._drifting:

@@ -52,7 +52,10 @@ class Driver:
 
     def drive(self, run_id: str, durable: Durable) -> None:
         """Bring a run to its end. Called again after a restart, it goes on where it was."""
-        at = durable.step("where", lambda: self._summary(self._recorder.position(run_id)))
+        at = durable.step(
+            "where",
+            lambda: self._summary(self._patiently(lambda: self._recorder.position(run_id))),
+        )
         while at["next"] not in (None, Finish.model_fields["kind"].default):
             position = at["events"]
             if at["next"] == "wait":

@@ -48,17 +48,22 @@ class Outbox:
         self._chat, self._mail = chat, mail
         self.trouble = ""
         """Why nothing can be sent right now; empty when it can."""
+        self._resume_at: datetime | None = None
 
     def flush(self) -> int:
         """Send what is due and return how many parcels were sent.
 
-        After one outage of the other system the rest waits for the next round, so that order is
-        kept and a dead system is not hammered.
+        In an outage of the other system everything waits, the oldest first, until it is time to
+        try again: so order is kept and a dead system is not hammered. Two failures in a row, or a
+        stated delay, are an outage; one alone may be the parcel's own fault, and the others go on.
         """
         now = self._clock.now()
+        if self._resume_at is not None and now < self._resume_at:
+            return 0
         with self._store.read() as tx:
             due = [p for p in tx.due_parcels(now, 1000) if p.parcel.kind in self._kinds][:BATCH]
-        sent = 0
+        sent = failures = 0
+        self._resume_at = None
         for stored in due:
             try:
                 self._send_one(stored)
@@ -66,12 +71,16 @@ class Outbox:
                 continue
             except Unreachable as error:
                 self.trouble = str(error)
-                self._postpone(stored, error, getattr(error, "retry_after_s", None))
-                break
+                retry_after_s = getattr(error, "retry_after_s", None)
+                self._resume_at = self._postpone(stored, error, retry_after_s)
+                failures += 1
+                if failures == 2 or retry_after_s is not None:
+                    break
             except FiredoorError as error:
+                self._resume_at, failures = None, 0
                 self._refused(stored, error)
             else:
-                self.trouble = ""
+                self.trouble, self._resume_at, failures = "", None, 0
                 sent += 1
         return sent
 
@@ -177,27 +186,33 @@ class Outbox:
 
     def _postpone(
         self, stored: StoredParcel, error: Exception, retry_after_s: float | None
-    ) -> None:
+    ) -> datetime:
         delay_s = min(FIRST_DELAY_S * 2 ** min(stored.attempts, 10), LONGEST_DELAY_S)
-        self._save_attempt(stored, self._later(retry_after_s or delay_s), error, dead=False)
+        next_at = self._later(retry_after_s or delay_s)
+        self._save_attempt(stored, next_at, error, refusals=stored.refusals)
+        return next_at
 
     def _refused(self, stored: StoredParcel, error: Exception) -> None:
-        dead = stored.attempts + 1 >= MAX_REFUSALS
         log.warning("%s was refused: %s", stored.parcel.key, error)
-        self._save_attempt(stored, self._later(FIRST_DELAY_S), error, dead=dead)
+        next_at = self._later(FIRST_DELAY_S)
+        self._save_attempt(stored, next_at, error, refusals=stored.refusals + 1)
 
     def _later(self, seconds: float) -> datetime:
         return self._clock.now() + timedelta(seconds=seconds)
 
     def _save_attempt(
-        self, stored: StoredParcel, next_at: datetime, error: Exception, *, dead: bool
+        self, stored: StoredParcel, next_at: datetime, error: Exception, *, refusals: int
     ) -> None:
+        dead = refusals >= MAX_REFUSALS
         with self._store.begin() as tx:
             current = tx.parcel(stored.parcel.key)
             assert current is not None  # noqa: S101  # parcels are never deleted
+            if current.parcel != stored.parcel:
+                return  # an update, replaced by a newer one that has not failed yet
             changes = {
                 "status": "dead" if dead else current.status,
                 "attempts": stored.attempts + 1,
+                "refusals": refusals,
                 "next_at": next_at,
                 "error": str(error),
             }

@@ -129,7 +129,8 @@ class People:
             by=person.actor,
             values=bind_fields(manual.fields, values),
         )
-        self._tell(ask.run_id, event, f"{token}:answer")
+        if not self._tell(ask.run_id, event, f"{token}:answer"):
+            raise Refused(f"{ask.step_id} was answered a moment ago; this answer was not recorded.")
         return f"Your answer to {ask.step_id} in {ask.run_id} is recorded."
 
     def decide(
@@ -146,7 +147,8 @@ class People:
         event = events.Decided(
             at=self._clock.now(), step=ask.step_id, by=person.actor, choice=choice
         )
-        self._tell(ask.run_id, event, f"{token}:decide")
+        if not self._tell(ask.run_id, event, f"{token}:decide"):
+            raise Refused(f"{ask.step_id} was decided a moment ago; this one was not recorded.")
         return f"Your decision about {ask.step_id} in {ask.run_id} is recorded: {choice}."
 
     def cancel(self, run_id: str, person: Person, reason: str = "") -> str:
@@ -161,10 +163,12 @@ class People:
         self._runner.wake(run_id)
         return f"{run_id} is being cancelled. Containments stay in force until lifted or expired."
 
-    def _tell(self, run_id: str, event: Event, key: str) -> None:
+    def _tell(self, run_id: str, event: Event, key: str) -> bool:
+        """Put it into the run's mailbox; False if something with this key is there already."""
         with self._store.begin() as tx:
-            tx.put_message(run_id, event, key)
+            is_new = tx.put_message(run_id, event, key)
         self._runner.wake(run_id)
+        return is_new
 
     def _may_judge(self, token: str, person: Person, verb: str) -> tuple[Ask, tuple[str, ...]]:
         ask = self._open(token, "approval")

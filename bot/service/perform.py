@@ -25,6 +25,7 @@ from bot.errors import (
 )
 from bot.language.runbook import Runbook
 from bot.model import events
+from bot.model.base import digest_of
 from bot.model.commands import (
     ApplyStep,
     AskApproval,
@@ -128,7 +129,7 @@ class Performer:
         context = self._context(incident, run_id, command)
         try:
             return self._within_time(
-                lambda: self._call(action, command, context),
+                lambda: _journalable(self._call(action, command, context)),
                 command.timeout_s or action.timeout_s,
                 (run_id, command.step),
                 f"{action.name} ({phase})",
@@ -137,15 +138,6 @@ class Performer:
             raise
         except FiredoorError as error:
             return self._failed(command.step, phase, error)
-        except ValidationError as error:
-            problem = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
-            )
-            message = (
-                f"{action.name} was given parameters that it cannot take ({problem}); it was not "
-                "called. Mend the runbook or its inputs."
-            )
-            return self._failed(command.step, phase, BadInput(message))
         except Exception as error:  # the edge of foreign code: see below
             # An unforeseen error in an action says nothing about what it did before it. The run
             # must neither go on as if all were well nor hang: a person decides.
@@ -183,10 +175,10 @@ class Performer:
     def _call(self, action: Action[Any], command: Step, ctx: ActionContext) -> Event:
         match command, action:
             case RunStep(), ReadAction():
-                outcome = action.run(action.read_params(command.params), ctx)
+                outcome = action.run(_read(action, command.params), ctx)
                 return self._applied(command.step, outcome)
             case RunStep(), NotifyAction():
-                outcome = action.compose(action.read_params(command.params), ctx)
+                outcome = action.compose(_read(action, command.params), ctx)
                 return self._applied(command.step, outcome)
             case PlanStep(), ChangeAction():
                 plan = _plan(action, command.params, ctx)
@@ -211,8 +203,9 @@ class Performer:
 
     def _apply(self, action: ChangeAction[Any], command: ApplyStep, ctx: ActionContext) -> Event:
         """Apply, if the world is as planned or differs only by this step's own earlier attempt."""
-        observed = action.observe(action.read_params(command.plan.params), ctx)
-        now_planned = action.plan(action.read_params(command.plan.params), observed)
+        params = _read(action, command.plan.params)
+        observed = action.observe(params, ctx)
+        now_planned = action.plan(params, observed)
         if now_planned.digest != command.plan.digest and not action.in_progress(
             command.plan, observed, ctx
         ):
@@ -257,8 +250,25 @@ class Performer:
 
 
 def _plan(action: ChangeAction[Any], params: Mapping[str, Any], ctx: ActionContext) -> Plan:
-    read = action.read_params(params)
+    read = _read(action, params)
     return action.plan(read, action.observe(read, ctx))
+
+
+def _journalable(event: Event) -> Event:
+    """Raise where the journal would: what it cannot hold fails as the action's own fault."""
+    digest_of(event.model_dump(mode="json"))
+    return event
+
+
+def _read(action: Action[Any], params: Mapping[str, Any]) -> Any:
+    try:
+        return action.read_params(params)
+    except ValidationError as error:
+        problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BadInput(
+            f"{action.name} was given parameters that it cannot take ({problem}); it was not "
+            "called. Mend the runbook or its inputs."
+        ) from None
 
 
 def _unproven(action: Action[Any], proof: Proof) -> str:

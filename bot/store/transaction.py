@@ -243,7 +243,7 @@ class SqlTransaction:
             .values(
                 status=run.status.value,
                 ended_at=_moment(run.ended_at),
-                state=canonical_json(state),
+                state=json.dumps(state),  # steps keep the order of the runbook
                 events=events,
                 commands=canonical_json(list(commands)),
             )

@@ -95,9 +95,9 @@ def _is_authentic(request: Request, token: str | None) -> bool:
     if not token:
         return False
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Compared as bytes: header values may hold any character.
+    # Compared as the bytes that were sent: headers are read as Latin-1, and may hold any of them.
     return scheme.lower() == "bearer" and hmac.compare_digest(
-        given.strip().encode(), token.encode()
+        given.encode("latin-1").strip(), token.encode()
     )
 
 

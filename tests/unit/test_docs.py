@@ -289,7 +289,7 @@ class TestSettingsExample:
         The example loads, and every adapter can be made from it: what refers to another part
         names one that is there.
         """
-        systems = wiring.connect(example_settings, None)
+        systems = wiring.connect(example_settings, {}, None)
 
         assert set(systems.gateways) == {"edge"}
         assert systems.mail is not None

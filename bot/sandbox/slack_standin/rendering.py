@@ -87,6 +87,10 @@ def _shown_message(message: Json, user: str) -> Json:
         "is_ephemeral": "_only_for" in message,
         "text_runs": mrkdwn.parse(message["text"]),
         "shown_blocks": with_runs(message.get("blocks", [])),
+        "shown_reactions": [
+            {"runs": mrkdwn.plain(f":{each['name']}:"), "count": each["count"]}
+            for each in message.get("reactions", [])
+        ],
         "state": message.get("_state", {}).get(user, {}),
     }
 

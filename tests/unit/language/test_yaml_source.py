@@ -16,9 +16,9 @@ from bot.language.yaml_source import (
     Mark,
     Report,
     Scalar,
+    leaves,
     plain,
     read,
-    scalars,
 )
 
 
@@ -106,7 +106,7 @@ class TestPlaces:
         assert (first.mark, first.value.mark) == (Mark(1, 1), Mark(1, 4))
         assert second.mark == Mark(3, 1)
         assert second.value.mark == Mark(4, 3)
-        assert [(scalar.mark, where) for scalar, where in scalars(root, "")] == [
+        assert [(scalar.mark, where) for scalar, where in leaves(root, "")] == [
             (Mark(1, 5), "ä[0]"),
             (Mark(2, 4), "ä[1]"),
         ]
@@ -136,7 +136,8 @@ class TestPlaces:
         root = read(text, Report())
 
         assert root is not None
-        [(scalar, _)] = scalars(root, "")
+        [(scalar, _)] = leaves(root, "")
+        assert isinstance(scalar, Scalar)
         assert scalar.at(offset) == mark
 
 

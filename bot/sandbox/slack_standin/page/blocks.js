@@ -163,7 +163,7 @@ function renderSection(block, context) {
 
 // Pictures come from elsewhere, and this page loads nothing from elsewhere.
 function picture(image) {
-  return node("span", { class: "b-picture" }, "🖼 ", link(image.image_url, image.alt_text));
+  return node("span", { class: "b-picture" }, "Picture: ", link(image.image_url, image.alt_text));
 }
 
 function renderInput(block, context) {

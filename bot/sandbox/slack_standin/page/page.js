@@ -118,11 +118,12 @@ function showPeople() {
   if ($("me").childElementCount !== people.length) {
     $("me").replaceChildren(
       ...people.map((each) =>
-        node("option", { value: each.id }, `${each.display}${each.role ? `, ${each.role}` : ""}`),
+        node("option", { value: each.id }, each.display),
       ),
     );
   }
   $("me").value = user;
+  $("role").textContent = member(user).role;
 }
 
 function newestTs(each) {
@@ -144,7 +145,7 @@ function showChannels() {
           "aria-current": each.id === channelId ? "true" : undefined,
           onclick: () => goTo(each.id),
         },
-        node("span", { class: "mark", "aria-hidden": "true" }, each.is_im ? "@" : each.is_private ? "🔒" : "#"),
+        node("span", { class: "mark", "aria-hidden": "true" }, each.is_im ? "@" : each.is_private ? "•" : "#"),
         titleOf(each),
         isNew ? node("span", { class: "dot", title: "New messages" }) : null,
       ),
@@ -259,9 +260,9 @@ function renderMessage(message, isAnswer) {
         author.is_bot ? node("span", { class: "badge" }, "app") : null,
         node("time", { class: "muted", datetime: at.toISOString(), title: at.toISOString() }, clockTime(at)),
         message.edited ? node("span", { class: "muted" }, "edited") : null,
-        message.pinned_to?.length ? node("span", { class: "muted" }, "📌 pinned") : null,
+        message.pinned_to?.length ? node("span", { class: "muted" }, "pinned") : null,
         message.is_ephemeral
-          ? node("span", { class: "only-you" }, "👁 Only visible to you")
+          ? node("span", { class: "only-you" }, "Only visible to you")
           : null,
         isAnswer || message.is_ephemeral
           ? null
@@ -271,7 +272,9 @@ function renderMessage(message, isAnswer) {
         ? node("div", { class: "blocks" }, renderBlocks(message.shown_blocks, context))
         : node("div", { class: "b-text" }, renderRuns(message.text_runs, context)),
       (message.files || []).map(renderFile),
-      message.reactions ? node("div", { class: "reactions" }, message.reactions.map(renderReaction)) : null,
+      message.reactions
+        ? node("div", { class: "reactions" }, message.shown_reactions.map(renderReaction))
+        : null,
       warning ? node("p", { class: "warning", role: "alert" }, `⚠ ${warning}`) : null,
     ),
   );
@@ -304,14 +307,14 @@ function renderFile(file) {
   return node(
     "a",
     { class: "file", href: `/files/${encodeURIComponent(file.id)}`, download: file.name },
-    node("span", { "aria-hidden": "true" }, "📄"),
     node("span", {}, file.title),
     node("span", { class: "muted" }, size),
   );
 }
 
 function renderReaction(reaction) {
-  return node("span", { class: "reaction" }, `:${reaction.name}: ${reaction.count}`);
+  const runs = renderRuns(reaction.runs, contextFor());
+  return node("span", { class: "reaction" }, runs, ` ${reaction.count}`);
 }
 
 function answer(message) {
@@ -358,7 +361,6 @@ function showModal() {
     drawModal(view, isSame ? readModal() : {}, {});
     shownView = mark;
   }
-  if (!dialog.open) dialog.showModal();
 }
 
 function readModal() {
@@ -406,7 +408,9 @@ function drawModal(view, entered, errors) {
     event.preventDefault();
     closeModal(view);
   };
-  (dialog.querySelector("[aria-invalid=true]") || dialog.querySelector("[autofocus]"))?.focus();
+  if (!dialog.open) dialog.showModal();
+  const first = ["[aria-invalid=true]", ".invalid input", "[autofocus]", ".modal-body :is(input, select, textarea)"];
+  first.map((each) => dialog.querySelector(each)).find(Boolean)?.focus();
 }
 
 async function submitModal(event, view) {
@@ -417,7 +421,6 @@ async function submitModal(event, view) {
   $("modal-submit")?.removeAttribute("aria-busy");
   if (result.outcome === "errors") {
     drawModal(view, entered, result.errors);
-    $("modal").querySelector("[aria-invalid=true], .invalid input")?.focus();
   } else if (result.message) {
     $("modal-warning").textContent = `⚠ ${result.message}`;
     $("modal-warning").hidden = false;
