@@ -112,6 +112,6 @@ def _flaw(question: _Open, event: events.Approved | events.Rejected) -> str:
         return "who started a run does not approve its steps"
     if set(event.groups).isdisjoint(ask.groups):
         return f"it takes someone of {listed((plain(g, 80) for g in ask.groups), 'or')}"
-    if isinstance(event, events.Approved) and False:
+    if isinstance(event, events.Approved) and event.by in question.yes:
         return "it was counted before"
     return ""

@@ -85,7 +85,7 @@ def _read(record: Record) -> Read:
 
 def _adapted(adapter: TypeAdapter[T], value: Any) -> T | None:
     try:
-        return adapter.validate_python(_without_digest(value))
+        return adapter.validate_python(value)
     except ValidationError:
         return None
 
@@ -97,13 +97,6 @@ def _model(model: type[M], value: Any) -> M | None:
         return model.model_validate(value)
     except ValidationError:
         return None
-
-
-def _without_digest(value: Any) -> Any:
-    """Drop a plan's digest: it is computed from the rest, and refused as an input."""
-    if not isinstance(value, dict) or not isinstance(value.get("plan"), dict):
-        return value
-    return {**value, "plan": {k: v for k, v in value["plan"].items() if k != "digest"}}
 
 
 @dataclass(frozen=True)

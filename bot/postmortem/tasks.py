@@ -18,7 +18,17 @@ from bot.postmortem.document import (
 )
 from bot.postmortem.impact import affected_endpoints, first_bad_request
 from bot.postmortem.ledger import Ledger
-from bot.postmortem.text import UNKNOWN, clip, counted, day, duration, full_moment, listed, plain
+from bot.postmortem.text import (
+    UNKNOWN,
+    clip,
+    counted,
+    day,
+    duration,
+    full_moment,
+    listed,
+    plain,
+    quoted,
+)
 
 REVIEW_BUSINESS_DAYS = 5
 """PagerDuty's practice: the review of a severe incident is held within five business days."""
@@ -56,6 +66,7 @@ def tasks(
         *_similar_endpoints(incident, ledger, endpoints),
         *_old_keys(incident, credentials),
         *_missed_notices(notices),
+        *_nobody_to_tell(incident, ledger),
         *_unproven(ledger),
         *_detection(incident, ledger),
         *_drift(incident, entries),
@@ -173,13 +184,14 @@ def _similar_endpoints(
 
 def _old_keys(incident: Incident, credentials: Sequence[CredentialRow]) -> Iterator[Task]:
     for row in credentials:
-        if row.old == UNKNOWN:
+        if row.old == UNKNOWN or not row.proven:
             continue
         yield Task(
             title=f"Delete the deactivated key {row.old} of {row.credential}",
             owner="security",
             due=_by(incident.opened_at, KEEP_OLD_KEY_DAYS),
-            why="It is kept only until nothing is seen using it.",
+            why="It is kept only until nothing is seen using it. Sessions that were issued for it "
+            "may live on until they expire.",
             sources=row.sources,
         )
 
@@ -195,6 +207,21 @@ def _missed_notices(notices: Sequence[NoticeRow]) -> Iterator[Task]:
                 why=f"The notice did not arrive: {row.problem}",
                 sources=row.sources,
             )
+
+
+def _nobody_to_tell(incident: Incident, ledger: Ledger) -> Iterator[Task]:
+    """A classification of data that no stakeholder is configured for, as the step reports it."""
+    for step in ledger.families("notify"):
+        names = step.facts.get("unknown_classifications")
+        if step.applied is None or not isinstance(names, list) or not names:
+            continue
+        yield Task(
+            title=f"Say who is told about {listed(quoted(name, 60) for name in names)} data",
+            owner="security",
+            due=_by(incident.opened_at, 7),
+            why="No stakeholder in firedoor.yaml is for it, so only those were told who always are.",
+            sources=(step.applied.seq,),
+        )
 
 
 def _unproven(ledger: Ledger) -> Iterator[Task]:

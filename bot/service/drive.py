@@ -1,4 +1,8 @@
-"""The only loop: one command at a time, each a durable step, until the run is over."""
+"""The only loop: one command at a time until the run waits, then again when it is woken.
+
+Going on (``Driver.go``) is a durable step and waiting is durable; where the run stands is in the
+journal alone, so the executor needs to remember nothing but that the run is to be driven.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from bot.errors import StoreUnavailable
@@ -52,39 +57,39 @@ class Driver:
 
     def drive(self, run_id: str, durable: Durable) -> None:
         """Bring a run to its end. Called again after a restart, it goes on where it was."""
-        at = durable.step(
-            "where",
-            lambda: self._summary(self._patiently(lambda: self._recorder.position(run_id))),
-        )
-        while at["next"] not in (None, Finish.model_fields["kind"].default):
-            position = at["events"]
-            if at["next"] == "wait":
-                at = self._wait(run_id, position, at["until"], durable)
-            else:
-                at = durable.step(
-                    at["next"],
-                    lambda position=position: self._summary(  # type: ignore[misc]
-                        self._patiently(lambda: self._performer.perform(run_id, position))
-                    ),
-                )
+        at = durable.step("go", lambda: self.go(run_id))
+        while at["waits"]:
+            durable.wait(self._wait_s(at["until"]))
+            at = durable.step("go", lambda: self.go(run_id))
 
-    def _wait(
-        self, run_id: str, position: int, until: str | None, durable: Durable
-    ) -> dict[str, Any]:
-        """Look into the mailbox; if that changes nothing, sleep until it may have changed."""
-        at = durable.step(
-            "look",
-            lambda: self._summary(
-                self._patiently(lambda: self._recorder.take_message(run_id, position))
-            ),
-        )
-        if at["events"] == position:
-            timeout_s = LONGEST_WAIT_S
-            if until is not None:
-                due_s = (datetime.fromisoformat(until) - self._clock.now()).total_seconds()
-                timeout_s = min(max(due_s, 0.0), LONGEST_WAIT_S)
-            durable.wait(timeout_s)
-        return at
+    def go(self, run_id: str) -> dict[str, Any]:
+        """
+        Do one command after the other until the run waits for something or is over.
+
+        The journal says where the run stands, so this may be called again after a crash at any
+        line: every command is looked up there, done, and its event recorded, before the next.
+
+        Returns:
+            ``waits``: whether the run goes on later; ``until``: the moment it waits for, as ISO
+            8601 text, or None.
+        """
+        position = self._patiently(lambda: self._recorder.position(run_id))
+        while position.commands and not isinstance(position.commands[-1], Finish):
+            at = position.events
+            command = position.commands[-1]
+            waits = isinstance(command, Wait)
+            call = self._recorder.take_message if waits else self._performer.perform
+            position = self._patiently(partial(call, run_id, at))
+            if waits and position.events == at:
+                until = command.until if isinstance(command, Wait) else None
+                return {"waits": True, "until": until.isoformat() if until else None}
+        return {"waits": False, "until": None}
+
+    def _wait_s(self, until: str | None) -> float:
+        if until is None:
+            return LONGEST_WAIT_S
+        due_s = (datetime.fromisoformat(until) - self._clock.now()).total_seconds()
+        return min(max(due_s, 0.0), LONGEST_WAIT_S)
 
     def _patiently(self, call: Callable[[], Position]) -> Position:
         """Wait while the journal cannot be written: nothing is done that it would not hold."""
@@ -99,14 +104,3 @@ class Driver:
             else:
                 self.store_trouble = ""
                 return result
-
-    @staticmethod
-    def _summary(position: Position) -> dict[str, Any]:
-        """What the executor keeps of a position: small, and nothing that the journal has not."""
-        last = position.commands[-1] if position.commands else None
-        until = last.until if isinstance(last, Wait) else None
-        return {
-            "events": position.events,
-            "next": last.kind if last else None,
-            "until": until.isoformat() if until else None,
-        }

@@ -46,7 +46,7 @@ from bot.ports import Clock, EvidenceFiles, Redactor, Store
 from bot.service.containments import ContainmentDesk
 from bot.service.context import ActionContext, Connections, IncidentEvidence, StepNotes
 from bot.service.preview import Foreseen, foresee
-from bot.service.record import Position, Recorder
+from bot.service.record import Position, Recorder, position_of
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Performer:
         with self._store.read() as tx:
             stored = tx.run(run_id)
             incident = tx.incident(stored.run.incident_id)
-        current = self._recorder.position(run_id)
+        current = position_of(stored)
         if current.events != position:
             return current
         if stored.cancel is not None:

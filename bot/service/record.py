@@ -19,7 +19,7 @@ from bot.language.load import load
 from bot.language.runbook import Runbook
 from bot.model import events
 from bot.model.ask import Ask, Parcel
-from bot.model.commands import COMMAND, AskApproval, AskDecision, AskPerson, Command, Finish
+from bot.model.commands import COMMAND, AskApproval, AskDecision, AskPerson, Command
 from bot.model.events import Event
 from bot.model.incident import Incident, IncidentStatus, Run
 from bot.model.message import Message
@@ -66,7 +66,7 @@ class Recorder:
 
     def position(self, run_id: str) -> Position:
         with self._store.read() as tx:
-            return _position(tx.run(run_id))
+            return position_of(tx.run(run_id))
 
     def state(self, run_id: str) -> RunState:
         with self._store.read() as tx:
@@ -81,7 +81,7 @@ class Recorder:
         with self._store.begin() as tx:
             stored = tx.run(run_id)
             if stored.events != position:
-                return _position(stored)
+                return position_of(stored)
             return self._take(tx, stored, event, RunState.model_validate(stored.state))
 
     def take_message(self, run_id: str, position: int) -> Position:
@@ -92,7 +92,7 @@ class Recorder:
         with self._store.begin() as tx:
             stored = tx.run(run_id)
             if stored.events != position:
-                return _position(stored)
+                return position_of(stored)
             state = RunState.model_validate(stored.state)
             message = tx.next_message(run_id)
             if message is None:
@@ -108,7 +108,7 @@ class Recorder:
         event = type(event).model_validate(self._redactor.json(event.model_dump(mode="json")))
         after, commands = advance(runbook, state, event)
         if isinstance(event, events.TimerFired) and after == state:
-            return _position(stored)
+            return position_of(stored)
         incident = tx.incident(stored.run.incident_id)
         dumped = [command.model_dump(mode="json") for command in commands]
         tx.append(
@@ -233,7 +233,7 @@ class Recorder:
         with self._store.begin() as tx:
             stored = tx.run(run_id)
             if stored.events != position:
-                return _position(stored)
+                return position_of(stored)
             now = self._clock.now()
             incident = tx.incident(stored.run.incident_id)
             ask = _ask_of(command, stored.run, now)
@@ -258,7 +258,8 @@ def ask_key(ask: Ask) -> str:
     return f"{ask.run_id}:{ask.step_id}:ask:{ask.token[:8]}"
 
 
-def _position(stored: StoredRun) -> Position:
+def position_of(stored: StoredRun) -> Position:
+    """Return where a stored run stands."""
     commands = tuple(COMMAND.validate_python(command) for command in stored.commands)
     return Position(stored.events, commands)
 
@@ -350,7 +351,3 @@ def _ending(event: Event, note: str) -> str:
         case _:
             return note or "No longer asked."
 
-
-def is_finished(position: Position) -> bool:
-    """Tell whether the run is over."""
-    return not position.commands or isinstance(position.commands[-1], Finish)

@@ -17,6 +17,7 @@ Outcome = Literal[
 ]
 
 POLL_S = 0.05
+LONG_POLL_S = 2.0
 HTTP_TIMEOUT_S = 30.0
 
 
@@ -113,7 +114,7 @@ class Person:
         self._http = _Http(self.url)
 
     def state(self, channel: str | None = None) -> Json:
-        """Return all that the person sees; with a channel's id, only that channel's messages."""
+        """Return all that the person sees; with a channel (id or name), its messages only."""
         query = {"user": self.user} | ({"channel": channel} if channel else {})
         return self._http.get("/person/state", query)
 
@@ -133,13 +134,7 @@ class Person:
 
     def messages(self, channel: str | None = None) -> list[Message]:
         """Return the messages of a channel (id or name) or of all channels, oldest first."""
-        channel_id = None if channel is None else self.channel(channel).id
-        found = [
-            _message(each["id"], message)
-            for each in self.state(channel_id)["channels"]
-            for message in each["messages"]
-        ]
-        return sorted(found, key=lambda message: message.ts)
+        return self._messages_in(self.state(channel), channel)
 
     def wait_for_message(
         self,
@@ -155,17 +150,32 @@ class Person:
         """
         deadline_s = time.monotonic() + timeout_s
         while True:
-            messages = self.messages(channel)
+            state = self.state(channel)
+            messages = self._messages_in(state, channel)
             for message in reversed(messages):
                 if predicate(message):
                     return message
-            if time.monotonic() > deadline_s:
+            if not self._await_change(state, deadline_s):
                 seen = "\n".join(f"  {m.channel} {m.user}: {m.all_text[:200]!r}" for m in messages)
                 raise TimedOut(
                     f"The message that {self.user} waits for did not come within {timeout_s:g} s. "
                     f"These did:\n{seen or '  (none)'}"
                 )
-            time.sleep(POLL_S)
+
+    def _messages_in(self, state: Json, channel: str | None) -> list[Message]:
+        found = [each for each in state["channels"] if _is_named(each, channel)]
+        if not found:
+            raise NotFound(f"{self.user} sees no channel {channel} in the Slack stand-in.")
+        messages = [_message(each["id"], raw) for each in found for raw in each["messages"]]
+        return sorted(messages, key=lambda message: message.ts)
+
+    def _await_change(self, state: Json, deadline_s: float) -> bool:
+        """Wait until something may be new. Returns False once it is too late to look again."""
+        left_s = deadline_s - time.monotonic()
+        if left_s > 0:
+            query = {"after": str(state["version"]), "wait_s": str(min(left_s, LONG_POLL_S))}
+            self._http.get("/person/version", query)
+        return left_s > 0
 
     def command(self, text: str, channel: str = "incidents") -> Delivery:
         """Type a slash command, such as ``/firedoor status``."""
@@ -216,12 +226,12 @@ class Person:
         """Return the open modal as soon as one is open for which ``predicate`` holds."""
         deadline_s = time.monotonic() + timeout_s
         while True:
-            view = self.open_view()
+            state = self.state()
+            view: Json | None = state["view"]
             if view is not None and predicate(view):
                 return view
-            if time.monotonic() > deadline_s:
+            if not self._await_change(state, deadline_s):
                 raise TimedOut(f"No such modal opened for {self.user} within {timeout_s:g} s.")
-            time.sleep(POLL_S)
 
     def click_in_view(self, view: Json, action: str | Button, *, value: Any = None) -> Delivery:
         """Use an element of the open modal that acts at once."""
@@ -336,6 +346,10 @@ def _answer(response: requests.Response) -> Json:
     if response.status_code != 200:
         raise BadInput(f"The Slack stand-in answers {response.status_code}: {body.get('error')}")
     return body
+
+
+def _is_named(channel: Json, name: str | None) -> bool:
+    return name in (None, channel["id"], channel["name"], f"#{channel['name']}")
 
 
 def _message(channel: str, raw: Json) -> Message:

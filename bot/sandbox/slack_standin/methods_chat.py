@@ -24,6 +24,12 @@ def content_of(call: Call) -> Json:
             msg_too_long, msg_blocks_too_long, invalid_metadata_format.
     """
     content: Json = {}
+    for unknown in ("attachments", "markdown_text"):
+        if call.args.get(unknown) not in (None, "", [], "[]"):
+            raise SlackRefusal(
+                f"invalid_{unknown}",
+                [f"[ERROR] this stand-in shows no {unknown}; use blocks [json-pointer:/{unknown}]"],
+            )
     if call.args.get("text") is not None:
         content["text"] = call.text("text")
         if len(content["text"]) > blockkit.MESSAGE_TEXT_MAX:

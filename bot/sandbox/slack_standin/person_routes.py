@@ -23,6 +23,7 @@ Json = dict[str, Any]
 MESSAGES_SHOWN = 500
 # How long a watcher sleeps before it looks whether the server is being stopped.
 _WATCH_S = 0.5
+_LONGEST_WAIT_S = 10.0
 _PAGE = {
     "": ("index.html", "text/html"),
     "page.js": ("page.js", "text/javascript"),
@@ -57,6 +58,15 @@ async def _state(request: Request) -> Response:
         raise BadInput(f"Nobody here has the id {user!r}; name one with ?user=.")
     limit = int(query.get("limit", MESSAGES_SHOWN))
     return JSONResponse(rendering.state(standin, user, query.get("channel"), limit))
+
+
+async def _version(request: Request) -> Response:
+    """Wait until the workspace is not at version ``after`` any more, for ``wait_s`` at most."""
+    standin: Standin = request.app.state.standin
+    query = request.query_params
+    after, wait_s = int(query.get("after", -1)), float(query.get("wait_s", 0))
+    newest = await standin.workspace.wait_change(after, min(wait_s, _LONGEST_WAIT_S))
+    return JSONResponse({"version": newest})
 
 
 async def _watch(request: Request) -> Response:
@@ -155,6 +165,7 @@ async def _page(request: Request) -> Response:
 ROUTES = [
     Route("/person/people", _people),
     Route("/person/state", _state),
+    Route("/person/version", _version),
     Route("/person/events", _watch),
     Route("/person/say", _say, methods=["POST"]),
     Route("/person/command", _command, methods=["POST"]),

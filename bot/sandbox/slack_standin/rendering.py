@@ -16,12 +16,12 @@ from bot.sandbox.slack_standin.workspace import public
 Json = dict[str, Any]
 
 
-def state(standin: Standin, user: str, channel_id: str | None, limit: int) -> Json:
+def state(standin: Standin, user: str, only: str | None, limit: int) -> Json:
     """
     Return the workspace as one person sees it.
 
     Args:
-        channel_id: Give the messages of this channel only; None: of all.
+        only: Give the messages of this channel only (id, name or ``#name``); None: of all.
 
         limit: At most so many messages for each channel, the newest.
     """
@@ -59,7 +59,7 @@ def state(standin: Standin, user: str, channel_id: str | None, limit: int) -> Js
                 "members": channel["_members"],
                 "messages": (
                     _messages(standin, channel, user, limit)
-                    if channel_id in (None, channel["id"])
+                    if only in (None, channel["id"], channel["name"], f"#{channel['name']}")
                     else []
                 ),
             }

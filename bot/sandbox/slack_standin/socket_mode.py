@@ -37,6 +37,7 @@ RETRY_DELAYS_S: dict[EnvelopeType, tuple[float, ...]] = {
     "slash_commands": (0.0, 0.0, 0.0),
     "interactive": (0.0, 0.0, 0.0),
 }
+_RETRY_REASONS = {"timeout": "timeout", "connection_lost": "connection_failed"}
 
 
 @dataclass
@@ -229,7 +230,8 @@ class Sockets:
             await asyncio.sleep(delay_s)
             if delivery.is_acked:
                 return
-            if await self._attempt(delivery, payload, number, "timeout") is not None:
+            reason = _RETRY_REASONS[delivery.attempts[-1].failure]
+            if await self._attempt(delivery, payload, number, reason) is not None:
                 self._workspace.changed()
                 return
 

@@ -273,7 +273,12 @@ class TestRules:
             ),
             # inputs
             pytest.param(
-                [("  since: {type: datetime", "  End: {type: string}\n  since: {type: datetime")],
+                [
+                    (
+                        "  since: {type: datetime",
+                        "  End: {type: string, default: x}\n  since: {type: datetime",
+                    )
+                ],
                 "inputs.End",
                 "is not a name",
                 id="input-name",

@@ -472,16 +472,7 @@ class TestDelivery:
         first, second = got.get(timeout=5), got.get(timeout=5)
         assert first[0] == second[0], "the same click"
         assert (first[1], second[1]) == ("0", "1")
-        log = wait_for(
-            lambda: next(
-                (
-                    each
-                    for each in impatient_server.control.deliveries()
-                    if each["number"] == delivery.delivery and each["is_acked"]
-                ),
-                None,
-            )
-        )
+        log = wait_for(lambda: acked_delivery(impatient_server, delivery))
         assert log["outcome"] == "timeout"
         assert len({attempt["envelope_id"] for attempt in log["attempts"]}) >= 2
 
@@ -503,6 +494,39 @@ class TestDelivery:
         sam.wait_for_message(lambda m: "operation_timeout" in m.text)
         wait_for(lambda: len(seen) == 4)
         assert len(set(seen)) == 1
+
+    def test_what_a_lost_connection_carried_is_sent_over_the_next(self, server, bolt):
+        """A click that was under way when the connection broke arrives again, and once more only."""
+        got, go_on = queue.Queue(), threading.Event()
+
+        @bolt.app.action("verb-approve")
+        def handle(ack, req):
+            retry = req.headers.get("x-slack-retry-reason", [None])[0]
+            got.put(retry)
+            if retry is None:
+                go_on.wait(10)
+            ack()
+
+        bolt.connect()
+        sam = server.person()
+        posted = bolt.app.client.chat_postMessage(
+            channel="#incidents", text="?", blocks=card("Approve")
+        )
+        message = sam.wait_for_message(lambda m: m.ts == posted["ts"])
+        outcomes = queue.Queue()
+        clicking = threading.Thread(target=lambda: outcomes.put(sam.press(message, "Approve")))
+        clicking.start()
+        assert got.get(timeout=5) is None
+
+        server.control.disconnect()
+
+        assert got.get(timeout=10) == "connection_failed"
+        delivery = outcomes.get(timeout=5)
+        assert delivery.outcome == "timeout"
+        clicking.join()
+        log = wait_for(lambda: acked_delivery(server, delivery))
+        assert [attempt["failure"] for attempt in log["attempts"]] == ["connection_lost", ""]
+        go_on.set()
 
     def test_app_reconnects_after_a_drop(self, server, bolt):
         """A dropped app comes back by itself and gets what people do afterwards."""
@@ -575,6 +599,13 @@ def connected_again(server, bolt, *, warning):
 
     server.control.wait_connected()
     assert server.person().command("/firedoor 2").outcome == "acked"
+
+
+def acked_delivery(server, delivery):
+    for each in server.control.deliveries():
+        if each["number"] == delivery.delivery and each["is_acked"]:
+            return each
+    return None
 
 
 def wait_for(look, timeout_s=10.0):

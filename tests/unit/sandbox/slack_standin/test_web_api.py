@@ -72,7 +72,7 @@ class TestAuthentication:
     def test_unknown_method(self, server):
         """A method that the stand-in does not have is refused in Slack's words."""
         with pytest.raises(SlackApiError) as caught:
-            server.client().api_call("stars.add")
+            server.client().api_call("apps.nonsense")
 
         assert code_of(caught) == "unknown_method"
 
@@ -238,6 +238,7 @@ class TestMessages:
                 "invalid_metadata_format",
                 id="metadata",
             ),
+            pytest.param({"attachments": [{"text": "x"}]}, "invalid_attachments", id="attachments"),
             pytest.param({"text": "x", "thread_ts": "1.000001"}, "thread_not_found", id="thread"),
         ],
     )
@@ -428,9 +429,19 @@ class TestWhatIsKept:
         assert APP_TOKEN not in kept
         state = (server.directory / "state" / "workspace.jsonl").read_text()
         assert BOT_TOKEN not in state
-        assert str(server.process.pid)
         with open(f"/proc/{server.process.pid}/cmdline") as file:
             assert BOT_TOKEN not in file.read()
+
+    def test_stops_at_once_though_pages_and_apps_are_connected(self, tmp_path, free_port):
+        """A stop does not wait for open pages: they end with the server."""
+        server = start_server(tmp_path, free_port)
+        with requests.get(f"{server.url}/person/events", stream=True, timeout=10) as page:
+            assert page.raw.readline().startswith(b"data:")
+
+            server.stop()
+
+        with pytest.raises(ProviderUnreachable):
+            server.control.health()
 
 
 class TestGuard:
@@ -459,6 +470,7 @@ class TestGuard:
     def test_page_runs_no_script_but_its_own(self, server):
         """The content security policy leaves an injected script nothing."""
         response = requests.get(f"{server.url}/", timeout=5)
+        assert response.status_code == 200
         policy = response.headers["content-security-policy"]
 
         assert "default-src 'none'" in policy
@@ -472,8 +484,11 @@ class TestGuard:
     @pytest.mark.parametrize("script", ["page.js", "blocks.js"])
     def test_scripts_put_text_only_where_text_belongs(self, server, script):
         """No way from a string to markup or code."""
-        text = requests.get(f"{server.url}/page/{script}", timeout=5).text
+        response = requests.get(f"{server.url}/page/{script}", timeout=5)
+        text = response.text
 
+        assert response.status_code == 200
+        assert "createElement" in text or "renderBlocks" in text
         for danger in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
             assert danger not in text
 
