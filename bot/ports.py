@@ -133,8 +133,9 @@ class Transaction(Protocol):
     def ask(self, token: str) -> Ask:
         """Raises NotFound."""
 
-    def open_ask(self, run_id: str, step_id: str) -> Ask | None: ...
-    def asks(self, run_id: str) -> Sequence[Ask]: ...
+    def open_asks(self, run_id: str) -> Sequence[Ask]:
+        """The questions of a run that are not closed, oldest first."""
+
     def save_ask(self, ask: Ask) -> None: ...
 
     def put_parcel(self, parcel: Parcel, at: datetime, *, replace: bool = False) -> bool:

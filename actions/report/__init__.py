@@ -8,3 +8,5 @@ from actions.report.draft import Draft
 from bot.action import Action
 
 ACTIONS: tuple[Action[Any], ...] = (Draft(),)
+
+__all__ = ["ACTIONS", "Draft"]

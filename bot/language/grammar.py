@@ -23,7 +23,7 @@ from jinja2.parser import Parser
 from bot.errors import ExpressionInvalid
 from bot.language import tree
 from bot.language.filters import FILTERS, FUNCTIONS, Signature
-from bot.language.hints import MIXED_TEXT, did_you_mean, listed, shortened
+from bot.language.hints import MIXED_TEXT, did_you_mean, shortened
 from bot.language.values import bounded
 
 MAX_LENGTH = 2_000
@@ -160,7 +160,7 @@ def _name(node: jinja.Name, depth: int) -> tree.Node:
     elif node.name in ("null", "nil", "undefined"):
         hint = " Write none."
     else:
-        hint = did_you_mean(node.name, NAMES) or f" There are {listed(NAMES)}."
+        hint = which(node.name, NAMES)
     raise ExpressionInvalid(f"Nothing is named '{shortened(node.name)}'.{hint}", node.lineno)
 
 
@@ -264,7 +264,7 @@ def _map(node: jinja.Dict, depth: int) -> tree.Node:
 def _filter(node: jinja.Filter, depth: int) -> tree.Node:
     signature = FILTERS.get(node.name)
     if signature is None or node.node is None:
-        hint = did_you_mean(node.name, FILTERS) or f" There are {listed(FILTERS)}."
+        hint = which(node.name, FILTERS)
         raise ExpressionInvalid(f"No filter is named '{shortened(node.name)}'.{hint}", node.lineno)
     target = _translate(node.node, depth)
     return tree.Filter(

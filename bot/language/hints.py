@@ -34,6 +34,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{match}'?" if match is not None else ""
 
 
+def which(name: str, known: Iterable[str]) -> str:
+    """Return what may have been meant by a wrong name, as a sentence with its leading space: the
+    near name, or all that there are."""
+    names = list(known)
+    return did_you_mean(name, names) or (
+        f" There are {listed(names)}." if names else " There is none."
+    )
+
+
 def listed(names: Iterable[str]) -> str:
     """Return names as ``a, b, c``, cut where the list gets too long to read."""
     every = sorted(names)

@@ -91,8 +91,8 @@ def _bind(
     problems: list[str] = []
     for name in given:
         if name not in declared:
-            known = f"There are {listed(declared)}."
-            hint = did_you_mean(name, [n for n in declared if n not in given]) or f" {known}"
+            near = did_you_mean(name, [other for other in declared if other not in given])
+            hint = near or which("", declared)
             problems.append(f"{shortened(name)}: no {what} has this name.{hint}")
     for name, one in declared.items():
         value = given.get(name)
@@ -243,7 +243,7 @@ def _endpoint_hint(value: str, endpoints: Mapping[str, Endpoint]) -> str:
             return f" Did you mean '{each.key}'?"
     if same_path:
         return f" That path has {listed(each.key for each in same_path)}."
-    return did_you_mean(value, endpoints) or f" There are {listed(endpoints)}."
+    return which(value, endpoints)
 
 
 def _same_path(path: str, template: str) -> bool:

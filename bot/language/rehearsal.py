@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from bot.errors import BadInput, Problem, RunbookInvalid
 from bot.language.fields import Reading, Section, as_map
-from bot.language.hints import did_you_mean, listed, shortened
+from bot.language.hints import shortened
 from bot.language.inputs import bind_fields
 from bot.language.moments import parse_moment
 from bot.language.runbook import Runbook, Step
@@ -192,7 +192,7 @@ def _rehearsal(body: Map, reading: Reading, runbooks: Mapping[str, Runbook]) -> 
     runbook_id = section.id("runbook") or ""
     runbook = runbooks.get(runbook_id)
     if runbook is None and runbook_id:
-        hint = did_you_mean(runbook_id, runbooks) or f" There are {listed(runbooks)}."
+        hint = which(runbook_id, runbooks)
         section.wrong("runbook", f"No runbook is called '{shortened(runbook_id)}'.{hint}")
     endpoints = _endpoints(section)
     items = section.items("cases", "cases")
@@ -311,7 +311,7 @@ class _CaseReader:
         ids = [step.id for step in self._runbook.steps]
         if step_id in ids:
             return self._runbook.step(step_id)
-        hint = did_you_mean(step_id, ids) or f" There are {listed(ids)}."
+        hint = which(step_id, ids)
         self._reading.add(node.mark, where, f"No step is called '{shortened(step_id)}'.{hint}")
         return None
 

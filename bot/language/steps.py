@@ -10,7 +10,7 @@ from bot.action import Action, Effect
 from bot.language.declarations import known, read_declarations
 from bot.language.expressions import Expression
 from bot.language.fields import Reading, Section, as_map
-from bot.language.hints import did_you_mean, listed, shortened
+from bot.language.hints import did_you_mean, shortened
 from bot.language.params import read_params
 from bot.language.references import STEP_NAMES, Names, check_references
 from bot.language.runbook import Approval, Input, InputType, Manual, OnFailure, Retry, Step
@@ -168,7 +168,7 @@ class StepReader:
         name = section.text("uses")
         action = self.actions.get(name)
         if action is None and name:
-            hint = did_you_mean(name, self.actions) or f" There are {listed(self.actions)}."
+            hint = which(name, self.actions)
             section.wrong("uses", f"No action is called '{shortened(name)}'.{hint}")
         params = self._params(section, action)
         approval = self._approval(section)

@@ -219,7 +219,7 @@ def _nobody_to_tell(incident: Incident, ledger: Ledger) -> Iterator[Task]:
             title=f"Say who is told about {listed(quoted(name, 60) for name in names)} data",
             owner="security",
             due=_by(incident.opened_at, 7),
-            why="No stakeholder in firedoor.yaml is for it, so only those were told who always are.",
+            why="No stakeholder in firedoor.yaml is for it: only those were told who always are.",
             sources=(step.applied.seq,),
         )
 

@@ -64,9 +64,7 @@ class People:
         """
         with self._store.read() as tx:
             tx.run(run_id)
-            found = [
-                ask for ask in tx.asks(run_id) if not ask.closed and step_id in (None, ask.step_id)
-            ]
+            found = [ask for ask in tx.open_asks(run_id) if step_id in (None, ask.step_id)]
         if len(found) != 1:
             where = f"{run_id}, step {step_id}" if step_id else run_id
             raise NotFound(

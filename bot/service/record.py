@@ -170,9 +170,7 @@ class Recorder:
 
     def _close_asks(self, tx: Transaction, run: Run, state: RunState, event: Event) -> None:
         """Close every question that the run no longer waits for; show progress on the others."""
-        for ask in tx.asks(run.id):
-            if ask.closed:
-                continue
+        for ask in tx.open_asks(run.id):
             step = state.steps[ask.step_id]
             open_still = step.status is _ASK_STATUS[ask.kind] and (
                 ask.kind != "approval" or (step.plan and step.plan.digest == ask.digest)
@@ -350,4 +348,3 @@ def _ending(event: Event, note: str) -> str:
             return f"The run was cancelled by {event.by}."
         case _:
             return note or "No longer asked."
-

@@ -25,10 +25,14 @@ class SqlStore:
     def __init__(self, url: str) -> None:
         """
         Args:
-            url: SQLAlchemy's, e.g. ``sqlite:////var/lib/firedoor/firedoor.sqlite``.
+            url: SQLAlchemy's, e.g. ``sqlite:////var/lib/firedoor/firedoor.sqlite``. What follows
+                ``sqlite:///`` is taken as the path itself, whatever signs are in it.
         """
         self._url = url
-        self._engine = sa.create_engine(url)
+        path = url.removeprefix("sqlite:///")
+        self._engine = sa.create_engine(
+            url if path == url else sa.URL.create("sqlite", database=path)
+        )
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _on_sqlite_connect)
             sa.event.listen(self._engine, "begin", _on_sqlite_begin)

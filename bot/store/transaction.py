@@ -22,6 +22,41 @@ from bot.store import tables as t
 
 Row = sa.Row[Any]
 
+# Building a statement costs more than SQLite needs to run it. Those on the way from an alert to the
+# containment are built once.
+_LAST = sa.select(t.journal.c.seq, t.journal.c.hash).order_by(t.journal.c.seq.desc()).limit(1)
+_ADD_RECORD = t.journal.insert()
+_INCIDENT = sa.select(t.incidents).where(t.incidents.c.number == sa.bindparam("number"))
+_RUN = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
+_SAVE_RUN = (
+    t.runs.update()
+    .where(t.runs.c.id == sa.bindparam("run_id"))
+    .values({name: sa.bindparam(name) for name in ("status", "ended_at", "state", "events")})
+    .values(commands=sa.bindparam("commands"))
+)
+_OPEN_ASKS = (
+    sa.select(t.asks)
+    .where(t.asks.c.run_id == sa.bindparam("run_id"), t.asks.c.closed == "")
+    .order_by(t.asks.c.position)
+)
+_PARCEL = sa.select(t.outbox).where(t.outbox.c.key == sa.bindparam("key"))
+_ADD_PARCEL = t.outbox.insert()
+_SAVE_PARCEL = (
+    t.outbox.update()
+    .where(t.outbox.c.id == sa.bindparam("parcel_id"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in ("parcel", "status", "attempts", "next_at", "ref", "error")
+        }
+    )
+)
+_NEXT_MESSAGE = (
+    sa.select(t.mailbox)
+    .where(t.mailbox.c.run_id == sa.bindparam("run_id"), t.mailbox.c.taken.is_(False))
+    .order_by(t.mailbox.c.number)
+)
+
 
 def _moment(value: datetime | None) -> str | None:
     return None if value is None else moment_text(value)
@@ -33,16 +68,18 @@ class SqlTransaction:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def _execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
-        result = self._connection.execute(statement)
+    def _execute(
+        self, statement: sa.Executable, values: dict[str, Any] | None = None
+    ) -> sa.CursorResult[Any]:
+        result = self._connection.execute(statement, values)
         assert isinstance(result, sa.CursorResult)  # noqa: S101  # what Core returns
         return result
 
-    def _one(self, statement: sa.Executable) -> Row | None:
-        return self._execute(statement).first()
+    def _one(self, statement: sa.Executable, **values: Any) -> Row | None:
+        return self._execute(statement, values).first()
 
-    def _all(self, statement: sa.Executable) -> Sequence[Row]:
-        return self._execute(statement).all()
+    def _all(self, statement: sa.Executable, **values: Any) -> Sequence[Row]:
+        return self._execute(statement, values).all()
 
     # --- journal -------------------------------------------------------------------------------
 
@@ -57,9 +94,7 @@ class SqlTransaction:
         run_id: str | None = None,
         step_id: str | None = None,
     ) -> Record:
-        last = self._one(
-            sa.select(t.journal.c.seq, t.journal.c.hash).order_by(t.journal.c.seq.desc()).limit(1)
-        )
+        last = self._one(_LAST)
         seq, previous = (1, GENESIS) if last is None else (last.seq + 1, last.hash)
         record_hash = hash_of(
             seq=seq,
@@ -83,7 +118,7 @@ class SqlTransaction:
             "previous_hash": previous,
             "hash": record_hash,
         }
-        self._execute(t.journal.insert().values(**values, body=canonical_json(body)))
+        self._execute(_ADD_RECORD, {**values, "body": canonical_json(body)})
         return Record(**{**values, "at": at}, body=body)
 
     def records(
@@ -119,7 +154,7 @@ class SqlTransaction:
         )
 
     def incident(self, incident_id: str) -> Incident:
-        row = self._one(sa.select(t.incidents).where(t.incidents.c.number == _number(incident_id)))
+        row = self._one(_INCIDENT, number=_number(incident_id))
         if row is None:
             raise NotFound(f"There is no incident {incident_id}. `firedoor incidents` lists them.")
         return _incident(row)
@@ -210,7 +245,7 @@ class SqlTransaction:
         return run
 
     def run(self, run_id: str) -> StoredRun:
-        row = self._one(sa.select(t.runs).where(t.runs.c.id == run_id))
+        row = self._one(_RUN, run_id=run_id)
         if row is None:
             raise NotFound(f"There is no run {run_id}. `firedoor status` lists the current ones.")
         return StoredRun(
@@ -237,17 +272,15 @@ class SqlTransaction:
         events: int,
         commands: Sequence[dict[str, Any]],
     ) -> None:
-        self._execute(
-            t.runs.update()
-            .where(t.runs.c.id == run.id)
-            .values(
-                status=run.status.value,
-                ended_at=_moment(run.ended_at),
-                state=json.dumps(state),  # steps keep the order of the runbook
-                events=events,
-                commands=canonical_json(list(commands)),
-            )
-        )
+        values = {
+            "run_id": run.id,
+            "status": run.status.value,
+            "ended_at": _moment(run.ended_at),
+            "state": json.dumps(state),  # steps keep the order of the runbook
+            "events": events,
+            "commands": canonical_json(list(commands)),
+        }
+        self._execute(_SAVE_RUN, values)
 
     def ask_to_cancel(self, run_id: str, *, by: str, reason: str) -> None:
         self._execute(
@@ -264,11 +297,7 @@ class SqlTransaction:
         return True
 
     def next_message(self, run_id: str) -> tuple[int, Event] | None:
-        row = self._one(
-            sa.select(t.mailbox)
-            .where(t.mailbox.c.run_id == run_id, t.mailbox.c.taken.is_(False))
-            .order_by(t.mailbox.c.number)
-        )
+        row = self._one(_NEXT_MESSAGE, run_id=run_id)
         return None if row is None else (row.number, EVENT.validate_json(row.event))
 
     def take_message(self, number: int) -> None:
@@ -340,17 +369,10 @@ class SqlTransaction:
             raise NotFound("This question is not known here. Look at the run's latest message.")
         return Ask.model_validate_json(row.content)
 
-    def open_ask(self, run_id: str, step_id: str) -> Ask | None:
-        row = self._one(
-            sa.select(t.asks)
-            .where(t.asks.c.run_id == run_id, t.asks.c.step_id == step_id, t.asks.c.closed == "")
-            .order_by(t.asks.c.position.desc())
-        )
-        return None if row is None else Ask.model_validate_json(row.content)
-
-    def asks(self, run_id: str) -> Sequence[Ask]:
-        query = sa.select(t.asks).where(t.asks.c.run_id == run_id).order_by(t.asks.c.position)
-        return [Ask.model_validate_json(row.content) for row in self._all(query)]
+    def open_asks(self, run_id: str) -> Sequence[Ask]:
+        return [
+            Ask.model_validate_json(row.content) for row in self._all(_OPEN_ASKS, run_id=run_id)
+        ]
 
     def save_ask(self, ask: Ask) -> None:
         self._execute(
@@ -369,15 +391,14 @@ class SqlTransaction:
                 counts = {"attempts": 0, "refusals": 0, "error": ""}
                 self.save_parcel(existing.model_copy(update=changes | counts))
             return False
-        self._execute(
-            t.outbox.insert().values(
-                key=parcel.key,
-                incident_id=parcel.incident_id,
-                parcel=parcel.model_dump_json(),
-                status="pending",
-                next_at=_moment(at),
-            )
-        )
+        values = {
+            "key": parcel.key,
+            "incident_id": parcel.incident_id,
+            "parcel": parcel.model_dump_json(),
+            "status": "pending",
+            "next_at": _moment(at),
+        }
+        self._execute(_ADD_PARCEL, values)
         return True
 
     def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
@@ -392,7 +413,7 @@ class SqlTransaction:
         return [_parcel(row) for row in self._all(query)]
 
     def parcel(self, key: str) -> StoredParcel | None:
-        row = self._one(sa.select(t.outbox).where(t.outbox.c.key == key))
+        row = self._one(_PARCEL, key=key)
         return None if row is None else _parcel(row)
 
     def parcels(self, incident_id: str) -> Sequence[StoredParcel]:
@@ -402,19 +423,16 @@ class SqlTransaction:
         return [_parcel(row) for row in self._all(query)]
 
     def save_parcel(self, stored: StoredParcel) -> None:
-        self._execute(
-            t.outbox.update()
-            .where(t.outbox.c.id == stored.id)
-            .values(
-                parcel=stored.parcel.model_dump_json(),
-                status=stored.status,
-                attempts=stored.attempts,
-                refusals=stored.refusals,
-                next_at=_moment(stored.next_at),
-                ref=stored.ref.model_dump_json() if stored.ref else None,
-                error=stored.error,
-            )
-        )
+        values = {
+            "parcel_id": stored.id,
+            "parcel": stored.parcel.model_dump_json(),
+            "status": stored.status,
+            "attempts": stored.attempts,
+            "next_at": _moment(stored.next_at),
+            "ref": stored.ref.model_dump_json() if stored.ref else None,
+            "error": stored.error,
+        }
+        self._execute(_SAVE_PARCEL, values)
 
     # --- evidence ------------------------------------------------------------------------------
 

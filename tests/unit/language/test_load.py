@@ -1141,7 +1141,7 @@ steps:
                 assert messages == ["'*x': aliases are not allowed. Write it out."], old
 
         for where in ("inputs", "triggers", "steps", "owners"):
-            text = f"id: a\nname: A\nsummary: S.\nseverity: sev1\nowners: [b]\nsteps: [{{id: a, manual: {{ask: b}}}}]\n"
+            text = "id: a\nname: A\nsummary: S.\nseverity: sev1\nowners: [b]\nsteps: [{id: a, manual: {ask: b}}]\n"
             lines = [line for line in text.splitlines() if not line.startswith(where)]
             found = problems_of("\n".join([*lines, f"{where}: *x"]))
             assert len(found) == 1, where

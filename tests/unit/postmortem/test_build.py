@@ -400,6 +400,21 @@ class TestTasks:
         )
         assert "Make the detector see this sooner" in tasks
 
+    def test_data_that_nobody_is_told_about_is_a_task(self) -> None:
+        """The step says which classification has no stakeholder; somebody has to name one."""
+        outcome = Outcome(facts={"notices": 0, "unknown_classifications": ["health"]})
+        document = STORY.build(replaced("tell", e.Applied, outcome))
+
+        assert "Say who is told about “health” data" in [task.title for task in document.tasks]
+
+    def test_an_unproven_rotation_deletes_no_key(self) -> None:
+        """A key may be deleted only if its successor was proven to work."""
+        records = [r for r in STORY.records if (r.kind, r.step_id) != ("verified", "rotate")]
+
+        titles = [task.title for task in STORY.build(records).tasks]
+        assert not any(title.startswith("Delete") for title in titles)
+        assert any(title.startswith("Finish or prove by hand what step rotate") for title in titles)
+
     def test_neighbours_of_the_same_owner_or_data_are_named(self) -> None:
         """The same mistake is likely next door; the endpoint itself is not its own neighbour."""
         review = next(t for t in DOCUMENT.tasks if t.title.startswith("Review the ownership"))

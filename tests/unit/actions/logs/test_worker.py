@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import string
 import subprocess
 import sys
@@ -137,12 +138,15 @@ class TestWorkerProcess:
         command = [sys.executable, "-c", middle, str(query._WORKER), json.dumps(request)]
         pid = int(subprocess.check_output(command, timeout=20))
 
-        for _ in range(400):
-            if not _is_running(pid):
-                break
-            time.sleep(0.05)
-
-        assert not _is_running(pid)
+        try:
+            for _ in range(400):
+                if not _is_running(pid):
+                    break
+                time.sleep(0.05)
+            assert not _is_running(pid)
+        finally:
+            if _is_running(pid):
+                os.kill(pid, signal.SIGKILL)
 
     @pytest.mark.parametrize(
         ("stderr", "error"),

@@ -496,7 +496,7 @@ class TestDelivery:
         assert len(set(seen)) == 1
 
     def test_what_a_lost_connection_carried_is_sent_over_the_next(self, server, bolt):
-        """A click that was under way when the connection broke arrives again, and once more only."""
+        """A click that was under way when the connection broke arrives once more."""
         got, go_on = queue.Queue(), threading.Event()
 
         @bolt.app.action("verb-approve")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from urllib.error import HTTPError
@@ -477,7 +478,7 @@ class TestGuard:
         assert "script-src 'self'" in policy
         assert "unsafe" not in policy
         assert "<script>" not in response.text, "no inline script"
-        assert " on" not in response.text.replace(" one", ""), "no handlers in markup"
+        assert not re.search(r"\son\w+=", response.text), "no handlers in markup"
         assert "http://" not in response.text.replace("http://www.w3.org", "")
         assert "https://" not in response.text
 

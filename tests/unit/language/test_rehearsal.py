@@ -1,0 +1,182 @@
+"""Reading rehearsals."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from bot.engine.state import StepStatus
+from bot.errors import RunbookInvalid
+from bot.language.load import load
+from bot.language.rehearsal import (
+    START,
+    STEP_STATUSES,
+    Act,
+    Fails,
+    Gives,
+    check_rehearsal,
+    load_rehearsal,
+)
+from bot.model.incident import RunStatus
+from tests.unit.language.acme_actions import ACTIONS
+from tests.unit.language.texts import GOOD, REHEARSAL
+
+RUNBOOKS = {"api1": load(GOOD, "good.yaml", ACTIONS)}
+
+
+def found(*changes: tuple[str, str]) -> list[tuple[str, str]]:
+    text = REHEARSAL
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    rehearsal, problems = check_rehearsal(text, RUNBOOKS)
+    assert (rehearsal is None) == bool(problems)
+    return [(each.where, each.message) for each in problems]
+
+
+class TestAGoodRehearsal:
+    def test_everything_that_it_says_is_read(self):
+        """
+        Loading gives plain frozen data, ready to be played.
+        """
+        rehearsal = load_rehearsal(REHEARSAL, "r.yaml", RUNBOOKS)
+        alert_case, person_case = rehearsal.cases
+
+        assert rehearsal.runbook == "api1"
+        [(key, endpoint)] = rehearsal.endpoints.items()
+        assert (key, endpoint.key, endpoint.owner) == (key, key, "team-orders")
+        assert alert_case.alert is not None
+        assert alert_case.alert.starts_at == datetime(2026, 2, 28, 9, tzinfo=UTC)
+        assert (alert_case.now, alert_case.start_by, alert_case.line) == (START, "", 5)
+        assert alert_case.outcomes["close"] == (Gives({"containment": "C1"}),)
+        assert alert_case.outcomes["reads"][0] == Fails(
+            "unreachable", "The log is away.", None, 30.0
+        )
+        assert alert_case.people[0] == Act("approve", "rotate", "slack:U1", ("security",))
+        assert alert_case.people[2].values == {"version": "1.2.3", "checks": 1}
+        assert alert_case.people[3].reason == "Not now."
+        assert alert_case.expect.status is RunStatus.STOPPED
+        assert alert_case.expect.steps == {"close": "done", "rotate": "done", "wipe": "stopped"}
+        assert alert_case.expect.order == ("close", "reads", "rotate")
+        assert person_case.alert is None
+        assert person_case.start_by == "slack:U9"
+        assert person_case.now == datetime(2026, 2, 28, 23, tzinfo=UTC)
+        assert person_case.inputs == {"endpoint": "GET /api/orders/{order_id}"}
+        assert [act.kind for act in person_case.people] == ["wait", "decide", "cancel"]
+        assert person_case.people[1].choice == "skip"
+
+    def test_an_alert_starts_when_the_case_begins(self):
+        """
+        Unless it says otherwise.
+        """
+        text = REHEARSAL.replace("      starts_at: 2026-02-28T09:00:00Z\n", "")
+
+        case = load_rehearsal(text, "r.yaml", RUNBOOKS).cases[0]
+
+        assert case.alert is not None
+        assert case.alert.starts_at == START
+
+    def test_its_words_are_the_engines(self):
+        """
+        A rehearsal speaks of statuses as the engine does.
+        """
+        assert set(STEP_STATUSES) == {status.value for status in StepStatus}
+
+
+class TestRules:
+    @pytest.mark.parametrize(
+        ("changes", "where", "part"),
+        [
+            ([("runbook: api1\n", "runbook: api2\n")], "runbook", "Did you mean 'api1'?"),
+            ([("runbook: api1\n", "")], "", "'runbook' is missing"),
+            ([("runbook: api1\n", "runbok: api1\n")], "runbok", "Did you mean 'runbook'?"),
+            ([("[personal]}", "5}")], "inventory.GET /api/orders/{order_id}.data_classification", "tuple"),
+            ([("[personal]}", "[personal], own: x}")], "inventory.GET /api/orders/{order_id}.own", "unknown here"),
+            ([("{owner: team-orders, data_classification: [personal]}", "team-orders")], "inventory.GET /api/orders/{order_id}", "a mapping such as {owner"),
+            ([("name: Nobody comes", "name: An alert closes at once and people do the rest")], "cases[1]", "Two cases are called"),
+            ([("  - name: Nobody comes\n    start_by", "  - start_by")], "cases[1]", "'name' is missing"),
+            ([("    start_by: \"slack:U9\"\n", "")], "cases[1]", "either by an 'alert' or by a person"),
+            ([("    outcomes:\n", "    inputs: {}\n    outcomes:\n")], "cases[0].inputs", "The trigger gives the inputs"),
+            ([("2026-03-01T00:00:00+01:00", "noon")], "cases[1].now", "'noon' is not a moment"),
+            ([("2026-02-28T09:00:00Z", "2026-02-28")], "cases[0].alert.starts_at", "needs an offset"),
+            ([("      source: alertmanager\n", "")], "cases[0].alert", "'source' is missing"),
+            ([("alertname: CrossOwnerReads,", "alertname: 5,")], "cases[0].alert.labels.alertname", "Put it in quotes"),
+            ([("close: {containment: C1}", "clsoe: {containment: C1}")], "cases[0].outcomes.clsoe", "Did you mean 'close'?"),
+            ([("close: {containment: C1}", "close: {contianment: C1}")], "cases[0].outcomes.close.contianment", "Did you mean 'containment'?"),
+            ([("close: {containment: C1}", "close: C1")], "cases[0].outcomes.close", "facts, or {fails"),
+            ([("close: {containment: C1}", "fixed: {version: C1}")], "cases[0].outcomes.fixed", "Put the answer under 'people'"),
+            ([("close: {containment: C1}", "close: {containment: \"{{ run.id }}\"}")], "cases[0].outcomes.close.containment", "literal values"),
+            ([("fails: unreachable", "fails: badly")], "cases[0].outcomes.reads[0].fails", "'badly' is not known"),
+            ([("message: The log is away., ", "")], "cases[0].outcomes.reads[0]", "'message' is missing"),
+            ([("retry_after: 30s", "phase: planning")], "cases[0].outcomes.reads[0].phase", "There are plan, apply"),
+            ([("{wait: rotate}", "{sleep: rotate}")], "cases[1].people[0]", "An act is one of approve, reject"),
+            ([("{wait: rotate}", "rest")], "cases[1].people[0]", "an act: one of approve"),
+            ([("{wait: rotate}", "{wait: roate}")], "cases[1].people[0].wait", "Did you mean 'rotate'?"),
+            ([("{wait: rotate}", "{approve: rotate, by: me}")], "cases[1].people[0]", "'groups' is missing"),
+            ([("choice: skip", "choice: maybe")], "cases[1].people[1].choice", "There are retry, skip, stop, done"),
+            ([("{answer: fixed, by: \"slack:U1\", values: {version: 1.2.3}}", "{answer: close, by: me}")], "cases[0].people[2].answer", "asks nothing"),
+            ([("values: {version: 1.2.3}", "values: {version: 1.2.3, checks: x}")], "cases[0].people[2].values", "'x' is not a whole number"),
+            ([(", values: {version: 1.2.3}", "")], "cases[0].people[2].values", "version: a value is needed"),
+            ([("      status: stopped\n", "")], "cases[0].expect", "'status' is missing"),
+            ([("      status: stopped\n", "      status: undone\n")], "cases[0].expect.status", "'undone' is not known"),
+            ([("wipe: stopped}", "wipe: over}")], "cases[0].expect.steps.wipe", "'over' is not known"),
+            ([("wipe: stopped}", "wip: stopped}")], "cases[0].expect.steps.wip", "Did you mean 'wipe'?"),
+            ([("order: [close, reads, rotate]", "order: [close, red]")], "cases[0].expect.order[1]", "Did you mean 'reads'?"),
+            ([("    expect: {status: cancelled}\n", "")], "cases[1]", "'expect' is missing"),
+        ],
+    )  # fmt: skip
+    def test_each_broken_rule_is_one_problem(self, changes: Any, where: str, part: str):
+        """
+        Breaking one rule gives one problem, at its path.
+        """
+        [(at, message)] = found(*changes)
+
+        assert at == where
+        assert part in message
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "The file is empty."),
+            ("- a", "Here goes a rehearsal: a mapping with runbook and cases, not a list."),
+            ("runbook: api1\ncases: []", "A rehearsal has at least one case."),
+            ("runbook: api1\ncases: [a]", "Here goes a case such as {name: …, expect: …}, not the text 'a'."),
+            ("runbook: api1\ncases: *a", "'*a': aliases are not allowed. Write it out."),
+        ],
+    )  # fmt: skip
+    def test_what_is_no_rehearsal(self, text: str, message: str):
+        """
+        Something else altogether is one problem.
+        """
+        with pytest.raises(RunbookInvalid) as caught:
+            load_rehearsal(text, "r.yaml", RUNBOOKS)
+
+        [problem] = caught.value.problems
+        assert problem.message == message
+
+    def test_aliases_inside_are_one_problem_each(self):
+        """
+        What YAML refused is not complained about again.
+        """
+        assert [
+            message
+            for _, message in found(
+                ("alertname: CrossOwnerReads,", "alertname: *a,"),
+                ("{fails: unreachable", "*b : 1, {x"),
+            )
+        ][0].startswith("'*a': aliases")
+        assert [message for _, message in found(("close: {containment: C1}", "close: *a"))] == [
+            "'*a': aliases are not allowed. Write it out."
+        ]
+
+    def test_without_its_runbook_the_form_is_checked(self):
+        """
+        Then steps and facts cannot be; the unknown runbook is the one problem.
+        """
+        _, problems = check_rehearsal(REHEARSAL, {})
+
+        assert [each.message for each in problems] == [
+            "No runbook is called 'api1'. There is none."
+        ]
