@@ -7,7 +7,7 @@ Paths in the file are relative to the file. A secret is never written in it: ``{
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,6 +59,8 @@ class SecretSource(_Part):
                 text = path.read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"{path} is not UTF-8 text") from None
         else:
             text = os.environ.get(str(data["env"]), "")  # noqa: TID251  # the one place
         if not text:
@@ -174,7 +176,7 @@ class ProbeSettings(_Part):
 class Settings(_Part):
     """The whole file. See ``deploy/README.md`` for what each part is for."""
 
-    state_dir: str = "state"
+    state_dir: str = Field(default="state", validate_default=True)
     http: Http = Http()
     webhooks: dict[Literal["alertmanager"], Webhook] = {}
     slack: Slack | None = None
@@ -239,6 +241,9 @@ def load_settings(file: Path) -> Settings:
     except OSError as error:
         message = f"the file cannot be read ({error.strerror}); name another with --config"
         raise SettingsInvalid(str(file), [Problem(1, 1, "", message)]) from None
+    except UnicodeDecodeError:
+        message = "the file is not UTF-8; save it as UTF-8"
+        raise SettingsInvalid(str(file), [Problem(1, 1, "", message)]) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -247,11 +252,35 @@ def load_settings(file: Path) -> Settings:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = getattr(error, "problem", None) or "this is not YAML"
         raise SettingsInvalid(str(file), [Problem(line, column, "", what)]) from None
+    problems = [_problem(node, path, message) for path, message in _dangling(data)]
     try:
-        return Settings.model_validate(data, context={"base": file.resolve().parent})
+        settings = Settings.model_validate(data, context={"base": file.resolve().parent})
     except ValidationError as error:
-        problems = [_problem(node, item["loc"], item["msg"]) for item in error.errors()]
+        problems += [_problem(node, item["loc"], item["msg"]) for item in error.errors()]
         raise SettingsInvalid(str(file), problems) from None
+    if problems:
+        raise SettingsInvalid(str(file), problems)
+    return settings
+
+
+_POINTS = {"credentials": {"aws": "aws", "vault": "vaults"}, "probes": {"gateway": "gateways"}}
+"""Which keys of a part name an entry of another part."""
+
+
+def _dangling(data: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Find names that point at nothing, in settings whose shape is not checked yet."""
+    for part, keys in _POINTS.items():
+        for name, entry in _mapping(_mapping(data).get(part)).items():
+            for key, there in keys.items():
+                wanted, known = _mapping(entry).get(key), _mapping(_mapping(data).get(there))
+                if isinstance(wanted, str) and wanted not in known:
+                    listed = ", ".join(sorted(map(str, known))) or "none"
+                    message = f"{wanted!r} is not under `{there}` (there: {listed})"
+                    yield (part, str(name), key), message
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _problem(node: yaml.Node | None, path: Sequence[int | str], message: str) -> Problem:

@@ -23,7 +23,7 @@ from jinja2.parser import Parser
 from bot.errors import ExpressionInvalid
 from bot.language import tree
 from bot.language.filters import FILTERS, FUNCTIONS, Signature
-from bot.language.hints import MIXED_TEXT, did_you_mean, shortened
+from bot.language.hints import MIXED_TEXT, did_you_mean, shortened, which
 from bot.language.values import bounded
 
 MAX_LENGTH = 2_000

@@ -11,7 +11,7 @@ from typing import Any
 
 from bot.errors import BadInput, ExpressionInvalid
 from bot.language.expressions import evaluate
-from bot.language.hints import did_you_mean, listed, nearest, shortened
+from bot.language.hints import did_you_mean, listed, nearest, shortened, which
 from bot.language.moments import (
     LONGEST_DURATION_S,
     moment_text,

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from bot.errors import BadInput, Problem, RunbookInvalid
 from bot.language.fields import Reading, Section, as_map
-from bot.language.hints import shortened
+from bot.language.hints import shortened, which
 from bot.language.inputs import bind_fields
 from bot.language.moments import parse_moment
 from bot.language.runbook import Runbook, Step

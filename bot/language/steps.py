@@ -10,7 +10,7 @@ from bot.action import Action, Effect
 from bot.language.declarations import known, read_declarations
 from bot.language.expressions import Expression
 from bot.language.fields import Reading, Section, as_map
-from bot.language.hints import did_you_mean, shortened
+from bot.language.hints import did_you_mean, shortened, which
 from bot.language.params import read_params
 from bot.language.references import STEP_NAMES, Names, check_references
 from bot.language.runbook import Approval, Input, InputType, Manual, OnFailure, Retry, Step

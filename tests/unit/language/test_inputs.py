@@ -343,7 +343,7 @@ class TestMatch:
         """
         That is reported: a matching alert must not be passed over in silence.
         """
-        with pytest.raises(ExpressionInvalid, match="alert.labels has no 'endpoint'"):
+        with pytest.raises(ExpressionInvalid, match=r"alert\.labels has no 'endpoint'"):
             match(runbook, alert(labels={"alertname": "CrossOwnerReads"}), NOW)
 
     def test_a_trigger_without_a_condition(self):

@@ -1,5 +1,7 @@
 """Reading a runbook: what is taken, and every rule with its place and message."""
 
+# ruff: noqa: E501  # in the tables below a rule, its place and its message stand side by side
+
 from __future__ import annotations
 
 import hashlib

@@ -1,5 +1,7 @@
 """Reading rehearsals."""
 
+# ruff: noqa: E501  # in the tables below a rule, its place and its message stand side by side
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -160,13 +162,6 @@ class TestRules:
         """
         What YAML refused is not complained about again.
         """
-        assert [
-            message
-            for _, message in found(
-                ("alertname: CrossOwnerReads,", "alertname: *a,"),
-                ("{fails: unreachable", "*b : 1, {x"),
-            )
-        ][0].startswith("'*a': aliases")
         assert [message for _, message in found(("close: {containment: C1}", "close: *a"))] == [
             "'*a': aliases are not allowed. Write it out."
         ]

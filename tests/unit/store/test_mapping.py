@@ -249,18 +249,17 @@ class TestAsks:
         }
         return Ask.model_validate(defaults | fields)
 
-    def test_the_open_one_of_a_step_is_the_newest(self, store):
+    def test_a_closed_one_is_open_no_more(self, store):
         """
-        A question asked anew replaces the one before.
+        What is asked of people are the questions of the run that are not closed, oldest first.
         """
         with store.begin() as tx:
             for token in ("t1", "t2"):
                 tx.add_ask(self.ask(token))
-            assert tx.open_ask("R1", "close") == self.ask("t2")
+            assert [a.token for a in tx.open_asks("R1")] == ["t1", "t2"]
             tx.save_ask(self.ask("t2", closed="Approved."))
-            assert tx.open_ask("R1", "close") == self.ask("t1")
-            assert [a.token for a in tx.asks("R1")] == ["t1", "t2"]
-            assert tx.open_ask("R1", "other") is None
+            assert tx.open_asks("R1") == [self.ask("t1")]
+            assert tx.open_asks("R2") == []
 
     def test_an_unknown_token_is_not_found(self, store):
         """

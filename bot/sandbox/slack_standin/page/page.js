@@ -55,7 +55,9 @@ async function refresh() {
   }
 }
 
+// ?live=off: for a browser that takes one picture and would wait for an open stream for ever.
 function watch() {
+  if (query.get("live") === "off") return;
   const events = new EventSource("/person/events");
   events.addEventListener("message", refresh);
   events.addEventListener("error", () => showStatus("Reconnecting…", "bad"));

@@ -62,7 +62,7 @@ def test_markup_in_messages_stays_text(server, tmp_path):
     )
     server.person().say(f"yours {attack} @channel", channel)
 
-    dom = dom_of(f"{server.url}/?user=U0SAM&channel={name}", tmp_path)
+    dom = dom_of(f"{server.url}/?live=off&user=U0SAM&channel={name}", tmp_path)
 
     _, _, log = dom.partition('id="messages"')
     messages, _, _ = log.partition("</ol>")
