@@ -197,7 +197,11 @@ class _NoPostmortem(PostmortemDesk):
 
 
 class World:
-    """A whole service on fakes and a real store in a folder. The doors are left out."""
+    """A whole service on fakes and a real store in a folder. The doors are left out.
+
+    Another one in the same folder, with the same ``gateway``, ``chat`` and ``mail``, is the same
+    company after a restart of Firedoor.
+    """
 
     def __init__(
         self,
@@ -211,12 +215,16 @@ class World:
         secrets: Sequence[str] = (),
         gateways: Mapping[str, Gateway] | None = None,
         clock: FakeClock | None = None,
+        gateway: FakeGateway | None = None,
+        chat: FakeChat | None = None,
+        mail: FakeMail | None = None,
+        sleep: Callable[[float], None] = lambda _s: None,
     ) -> None:
         self.folder = folder
         self.clock = clock or FakeClock()
-        self.gateway = FakeGateway()
-        self.chat = FakeChat()
-        self.mail = FakeMail()
+        self.gateway = gateway or FakeGateway()
+        self.chat = chat or FakeChat()
+        self.mail = mail or FakeMail()
         self.runner = InlineRunner()
         self.store = SqlStore(f"sqlite:///{folder / 'firedoor.sqlite'}")
         self.store.migrate()
@@ -237,7 +245,7 @@ class World:
             desk=desk,
             postmortem=lambda _incident_id: _NoPostmortem(),
         )
-        driver = Driver(recorder, performer, self.clock, sleep=lambda _s: None)
+        driver = Driver(recorder, performer, self.clock, sleep=sleep)
         self.runner.driver = driver
         group_members = Groups(groups or {})
         self.service = Service(

@@ -96,7 +96,8 @@ def render(
 
     Args:
         base: The operator's RouteConfiguration, in proto3 JSON with the proto's own field names.
-            With no controls it is returned as it is.
+            With no controls it is the result.
+            It and the result share parts, so neither may be changed.
 
         known: Keys of all endpoints there are. Those that a contained template would match too,
             and that are more specific (``GET /orders/export`` beside ``GET /orders/{id}``), are
@@ -107,18 +108,20 @@ def render(
     """
     rules = _rules_of(controls)
     if not rules:
-        return copy.deepcopy(dict(base))
+        return dict(base)
     ordered = sorted(rules + _exempt(rules, known), key=_specific_first)
-    rendered = copy.deepcopy(dict(base))
-    for host in rendered.get("virtual_hosts", []):
-        routes: list[dict[str, Any]] = host.get("routes", [])
-        if "matcher" in host:
-            raise BadInput(
-                f"Virtual host {host.get('name')!r} of the base routes uses `matcher`, which "
-                "controls cannot be put in front of; nothing was done. Write it as `routes`."
-            )
-        host["routes"] = [route for rule in ordered for route in _routes(rule, routes)] + routes
-    return rendered
+    return {**base, "virtual_hosts": [_fronted(host, ordered) for host in base["virtual_hosts"]]}
+
+
+def _fronted(host: Mapping[str, Any], ordered: Sequence[_Rules]) -> dict[str, Any]:
+    """Return a virtual host with the routes of all rules in front of its own."""
+    if "matcher" in host:
+        raise BadInput(
+            f"Virtual host {host.get('name')!r} of the base routes uses `matcher`, which "
+            "controls cannot be put in front of; nothing was done. Write it as `routes`."
+        )
+    own: list[dict[str, Any]] = host.get("routes", [])
+    return {**host, "routes": [route for rule in ordered for route in _routes(rule, own)] + own}
 
 
 def version_of(config: Mapping[str, Any]) -> str:

@@ -62,18 +62,21 @@ def _paths(path: str, segments: list[str]) -> list[tuple[str, str]]:
     ]
     if not segments:
         return found
-    first, rest = segments[0], segments[1:]
-    if rest:
-        tail = "/".join(rest)
+    last = segments[-1]
+    if len(segments) > 1:
+        # Between the last two: the further left, the sooner another route than the closed one
+        # takes it, and the less it says of the closed one.
+        head = "/" + "/".join(segments[:-1])
         found += [
-            ("double slash", f"/{first}//{tail}"),
-            ("dot segment", f"/{first}/./{tail}"),
-            ("encoded slash", f"/{first}%2f{tail}"),
-            ("encoded backslash", f"/{first}%5c{tail}"),
-            ("backslash", f"/{first}\\{tail}"),
-            ("double encoded slash", f"/{first}%252f{tail}"),
-            ("path parameter in between", f"/{first};v=1/{tail}"),
-            ("walk inside", f"/{first}/x/../{tail}"),
+            ("double slash", f"{head}//{last}"),
+            ("dot segment", f"{head}/./{last}"),
+            ("encoded dot segment", f"{head}/%2e/{last}"),
+            ("walk inside", f"{head}/x/../{last}"),
+            ("encoded slash", f"{head}%2f{last}"),
+            ("encoded backslash", f"{head}%5c{last}"),
+            ("backslash", f"{head}\\{last}"),
+            ("double encoded slash", f"{head}%252f{last}"),
+            ("path parameter in between", f"{head};v=1/{last}"),
         ]
     # The last literal-looking segment: the one whose text tells endpoints apart.
     position = max((i for i, s in enumerate(segments) if _LETTER.search(s)), default=None)
@@ -83,8 +86,7 @@ def _paths(path: str, segments: list[str]) -> list[tuple[str, str]]:
             ("double encoded letter", _with(segments, position, _encode_letter_twice)),
             ("upper case", _with(segments, position, str.upper)),
         ]
-    last = len(segments) - 1
-    found.append(("encoded last segment", _with(segments, last, _encode_first)))
+    found.append(("encoded last segment", _with(segments, len(segments) - 1, _encode_first)))
     return found
 
 

@@ -108,7 +108,7 @@ class _Builder:
                         "Aliases ('*name') are not read. Use $ref.", _scalar(event, None)
                     )
                 case yaml.ScalarEvent():
-                    null = event.style is None and event.value in _NULLS
+                    null = not event.style and event.value in _NULLS
                     text = None if null else event.value
                     self._place(_scalar(event, text))
                 case yaml.SequenceStartEvent():

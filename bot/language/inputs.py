@@ -97,8 +97,7 @@ def _bind(
     for name, one in declared.items():
         value = given.get(name)
         if value is None and not one.has_default:
-            near = nearest(name, [other for other in given if other not in declared])
-            if near is None:
+            if nearest(name, [other for other in given if other not in declared]) is None:
                 example = f", such as {one.examples[0]}" if one.examples else ""
                 problems.append(f"{name}: a value is needed ({one.type.value}{example}).")
             continue

@@ -11,12 +11,16 @@ from bot.model.incident import Incident, Run
 from bot.model.journal import Record
 from bot.model.outcome import Evidence
 from bot.postmortem import narrative, rows
-from bot.postmortem.document import Document, Header, Supporting
+from bot.postmortem.document import Document, Entry, Header, Supporting
 from bot.postmortem.impact import impact
 from bot.postmortem.ledger import Ledger, collect
 from bot.postmortem.tasks import tasks
 from bot.postmortem.text import MAX_QUOTE, plain
 from bot.postmortem.timeline import timeline
+
+MOST_ENTRIES = 400
+"""Lines of the timeline: the beginning and the end of an incident that has more. A PDF with ten
+times as many takes over a gigabyte to make."""
 
 
 def build(
@@ -51,7 +55,8 @@ def build(
     """
     ledger = collect(records, runs)
     entries = timeline(records, full=True, names=ledger.roles)
-    shown = tuple(entry for entry in entries if not entry.minor)
+    told = tuple(entry for entry in entries if not entry.minor)
+    shown = _ends(told)
     figures = impact(ledger, endpoints, drafted_at)
     contained = rows.containment_rows(ledger, containments, drafted_at)
     credentials = rows.credential_rows(ledger)
@@ -70,7 +75,7 @@ def build(
         other_changes=rows.other_changes(ledger),
         timeline=shown,
         went_well=narrative.went_well(ledger, figures, notices),
-        went_wrong=narrative.went_wrong(ledger, shown),
+        went_wrong=narrative.went_wrong(ledger, told),
         lucky=narrative.lucky(ledger),
         prevention=narrative.prevention(ledger),
         tasks=tasks(incident, ledger, endpoints, figures, contained, credentials, notices, entries),
@@ -78,6 +83,13 @@ def build(
         evidence=rows.evidence_rows(ledger, evidence),
         supporting=_supporting(ledger, len(entries) - len(shown)),
     )
+
+
+def _ends(told: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    if len(told) <= MOST_ENTRIES:
+        return told
+    half = MOST_ENTRIES // 2
+    return (*told[:half], *told[-half:])
 
 
 def _header(incident: Incident, ledger: Ledger, drafted_at: datetime) -> Header:
@@ -94,13 +106,13 @@ def _header(incident: Incident, ledger: Ledger, drafted_at: datetime) -> Header:
     )
 
 
-def _supporting(ledger: Ledger, minor_left_out: int) -> Supporting:
+def _supporting(ledger: Ledger, left_out: int) -> Supporting:
     records = [read.record for read in ledger.reads]
     return Supporting(
         first_seq=records[0].seq if records else None,
         last_seq=records[-1].seq if records else None,
         records=len(records),
         head_hash=records[-1].hash if records else "",
-        minor_left_out=minor_left_out,
+        left_out=left_out,
         runs=rows.run_rows(ledger),
     )

@@ -174,13 +174,14 @@ class RunRow(Frozen):
 
 
 class Supporting(Frozen):
-    """What the whole can be checked against. Empty journal: no numbers, empty hashes."""
+    """What the whole can be checked against. Empty journal: no numbers, an empty hash.
+    ``left_out`` counts records without a line in the document's timeline."""
 
     first_seq: int | None
     last_seq: int | None
     records: int
     head_hash: str
-    minor_left_out: int
+    left_out: int
     runs: tuple[RunRow, ...]
 
 

@@ -13,7 +13,15 @@ from bot.model.endpoint import Endpoint
 from bot.postmortem.document import Figure, Sources
 from bot.postmortem.ledger import Ledger, Step
 from bot.postmortem.reading import Read
-from bot.postmortem.text import UNKNOWN, counted, duration, full_moment, listed, plain
+from bot.postmortem.text import (
+    UNKNOWN,
+    counted,
+    duration,
+    full_moment,
+    listed,
+    moment_of,
+    plain,
+)
 
 COUNTS: tuple[tuple[tuple[str, ...], str, tuple[str, str], bool], ...] = (
     (("records",), "Records read", ("record", "records"), True),
@@ -58,17 +66,6 @@ def count_of(value: Any) -> int | None:
         inner = [count_of(item) for item in value.values()]
         return None if None in inner else sum(count for count in inner if count is not None)
     return None
-
-
-def moment_of(value: Any) -> datetime | None:
-    """Return an ISO 8601 moment with an offset as UTC; None for anything else."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return moment.astimezone(UTC) if moment.tzinfo is not None else None
 
 
 def scoping_steps(ledger: Ledger) -> list[Step]:

@@ -176,7 +176,9 @@ def trigger(ledger: Ledger) -> tuple[Line, ...]:
         alert, read = ledger.alert
         said = alert.annotations.get("summary") or alert.annotations.get("description")
         if said:
-            lines.append(Line(text=f"The alert says: {quoted(said)}.", sources=(read.seq,)))
+            lines.append(
+                Line(text=sentence(f"The alert says: {quoted(said)}"), sources=(read.seq,))
+            )
     asked = "what set it off (a release, a setting, a new caller)."
     return (*lines, _fill_in(asked, ledger))
 

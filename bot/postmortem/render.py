@@ -26,6 +26,9 @@ FOLDER = "postmortem"
 
 MARKDOWN, HTML, TYPST = "postmortem.md.j2", "postmortem.html.j2", "postmortem.typ"
 
+MOST_CITED = 8
+"""Record numbers, or ranges of them, beside one statement."""
+
 _NO_GLYPH = "could not be displayed with font"
 """What typst says when PDF/A would have to show a character that no font has."""
 
@@ -108,14 +111,16 @@ def _jinja(
 
 
 def citation(sources: Iterable[int]) -> str:
-    """Return record numbers as ``3, 7-9``."""
+    """Return record numbers as ``3, 7-9``; a long row of them is cut, and counted."""
     ranges: list[list[int]] = []
     for seq in sorted(set(sources)):
         if ranges and seq == ranges[-1][1] + 1:
             ranges[-1][1] = seq
         else:
             ranges.append([seq, seq])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in ranges[:MOST_CITED]]
+    left = sum(b - a + 1 for a, b in ranges[MOST_CITED:])
+    return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
 class _Markdown(str):

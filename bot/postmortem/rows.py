@@ -15,6 +15,7 @@ from bot.postmortem.document import (
     CredentialRow,
     Entry,
     EvidenceRow,
+    Level,
     Line,
     NoticeRow,
     RunRow,
@@ -24,7 +25,10 @@ from bot.postmortem.ledger import Ledger, Step
 from bot.postmortem.questions import Word, follow
 from bot.postmortem.reading import Read
 from bot.postmortem.sentences import control_text, notice_problem, proof_text
-from bot.postmortem.text import UNKNOWN, facts_text, full_moment, plain, size
+from bot.postmortem.text import UNKNOWN, counted, facts_text, full_moment, plain, size
+
+MOST_FAILURES = 20
+"""Failures that the lessons name one by one."""
 
 NOT_PROVEN = "Not proven."
 
@@ -334,5 +338,11 @@ def run_rows(ledger: Ledger) -> tuple[RunRow, ...]:
 
 
 def failure_lines(entries: Sequence[Entry]) -> tuple[Line, ...]:
-    """Return what the timeline tells as a failure."""
-    return tuple(Line(text=e.text, sources=(e.seq,)) for e in entries if e.level == "failure")
+    """Return what the timeline tells as a failure; of very many the rest is counted."""
+    failures = [Line(text=e.text, sources=(e.seq,)) for e in entries if e.level is Level.FAILURE]
+    if len(failures) <= MOST_FAILURES:
+        return tuple(failures)
+    left = failures[MOST_FAILURES:]
+    text = f"{counted(len(left), 'further failure')} in the journal."
+    rest = Line(text=text, sources=tuple(seq for line in left for seq in line.sources))
+    return (*failures[:MOST_FAILURES], rest)

@@ -128,7 +128,9 @@ def applied(read: Read) -> Told:
     event = read.event
     assert isinstance(event, events.Applied)  # noqa: S101  # the caller matched it
     outcome, step = event.outcome, plain(event.step, 80)
-    parts = [f"{step}: {facts_text(outcome.facts)}."] if outcome.facts else []
+    # A step that wrote notices repeats in its facts what the notices say.
+    facts = "" if outcome.notices else facts_text(outcome.facts)
+    parts = [f"{step}: {facts}."] if facts else []
     if outcome.notices:
         audiences = listed(sorted({plain(notice.audience, 60) for notice in outcome.notices}))
         parts.append(f"{step}: {counted(len(outcome.notices), 'notice')} written for {audiences}.")
@@ -197,7 +199,7 @@ def _incident_opened(read: Read, who: Who) -> Told:
     severity, title = read.text("severity", 20), read.record.body.get("title", "")
     head = f"Incident {plain(read.record.incident_id or '', 80)} was opened"
     head += f" ({severity})" if severity else ""
-    head += f": {quoted(title)}." if title else "."
+    head = sentence(f"{head}: {quoted(title)}" if title else head)
     alert = read.alert
     if alert is None:
         return f"{head} By {who(read.record.actor)}.", Level.INFO

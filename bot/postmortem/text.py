@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -104,6 +104,17 @@ def full_moment(moment: datetime) -> str:
     return f"{day(moment)} {clock(moment)} UTC"
 
 
+def moment_of(value: Any) -> datetime | None:
+    """Return an ISO 8601 moment with an offset as UTC; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo is not None else None
+
+
 def moment_near(moment: datetime, near: datetime) -> str:
     """Return the time of day, with the date if it is not the day of ``near``."""
     return f"{clock(moment)} UTC" if moment.date() == near.date() else full_moment(moment)
@@ -153,15 +164,21 @@ def value_text(value: Any, limit: int = 120) -> str:
     if isinstance(value, dict):
         inner = ", ".join(f"{plain(str(k), 40)} {value_text(v, 40)}" for k, v in value.items())
         return clip(inner, limit) or "none"
-    return plain(str(value), limit)
+    moment = moment_of(value)
+    return full_moment(moment) if moment else plain(str(value), limit)
+
+
+FIRST_FACTS = ("records", "people", "principals", "reads", "credential", "old", "new")
+"""Facts that a sentence begins with. The journal keeps them in the order of the alphabet."""
 
 
 def facts_text(facts: dict[str, Any], most: int = 6) -> str:
     """Return ``records = 214, people = 97``: at most ``most`` plain values, the rest counted."""
+    first = [name for name in FIRST_FACTS if name in facts]
     shown = [
-        f"{plain(name, 40)} = {value_text(value)}"
-        for name, value in facts.items()
-        if isinstance(value, str | int | float) and value != ""
+        f"{plain(name, 40)} = {value_text(facts[name])}"
+        for name in [*first, *(name for name in facts if name not in first)]
+        if isinstance(facts[name], str | int | float) and facts[name] != ""
     ][:most]
     left = len(facts) - len(shown)
     if not shown:

@@ -22,7 +22,16 @@ from bot.postmortem import sentences
 from bot.postmortem.document import Entry, Level
 from bot.postmortem.questions import follow
 from bot.postmortem.reading import Read, read_all
-from bot.postmortem.text import json_text, listed, moment_near, plain, sentence, short, starting
+from bot.postmortem.text import (
+    counted,
+    json_text,
+    listed,
+    moment_near,
+    plain,
+    sentence,
+    short,
+    starting,
+)
 
 Said = tuple[str, Level, bool]
 """Sentence, level, and whether it is minor."""
@@ -48,7 +57,7 @@ def timeline(
     """
     reads = read_all(records)
     scribe = _Scribe(reads, names or {})
-    entries = tuple(scribe.entry(read) for read in reads)
+    entries = tuple(scribe.with_repeats(entry) for entry in [scribe.entry(r) for r in reads])
     return entries if full else tuple(entry for entry in entries if not entry.minor)
 
 
@@ -58,7 +67,8 @@ class _Scribe:
     def __init__(self, reads: tuple[Read, ...], names: Mapping[str, str]) -> None:
         self._names = names
         self._questions = follow(reads)
-        self._last_gateway_word: dict[str, str] = {}
+        self._last_words: dict[tuple[str, ...], tuple[str, str, int]] = {}
+        self._repeats: dict[int, list[datetime]] = {}
         held = ("containment_held", "containment_lifted")
         self._shown_as_containment = {r.key for r in reads if r.record.kind in held}
         self._cited = {
@@ -85,6 +95,25 @@ class _Scribe:
             evidence=_evidence_ids(read),
         )
 
+    def _is_repeat(self, read: Read, text: str, about: tuple[str, ...]) -> bool:
+        """Tell whether the last record about the same thing said the same; count it if so."""
+        kind = read.record.kind
+        last = self._last_words.get(about)
+        if last is not None and last[:2] == (kind, text):
+            self._repeats.setdefault(last[2], []).append(read.record.at)
+            return True
+        self._last_words[about] = (kind, text, read.seq)
+        return False
+
+    def with_repeats(self, entry: Entry) -> Entry:
+        """Add to the first of equal lines how often it came again; the others are minor."""
+        again = self._repeats.get(entry.seq)
+        if not again:
+            return entry
+        last = moment_near(again[-1], entry.at)
+        text = f"{entry.text} It came {counted(len(again), 'more time')}, the last at {last}."
+        return entry.model_copy(update={"text": plain(text)})
+
     def _who(self, actor: str) -> str:
         return plain(self._names.get(actor, actor), 80)
 
@@ -92,6 +121,9 @@ class _Scribe:
 
     def _event(self, read: Read) -> Said:
         text, level, minor = self._event_sentence(read)
+        if read.key[1]:
+            repeat = self._is_repeat(read, text, ("step", *read.key))
+            minor |= repeat and all(isinstance(command, Wait) for command in read.commands)
         follow_up = self._follow_up(read)
         finish = read.command(Finish)
         if finish is not None:
@@ -155,14 +187,14 @@ class _Scribe:
         if told is None:
             body = json_text(read.record.body)
             return f"{plain(kind, 80)}: {body}", Level.INFO, False
-        return (*told, kind in sentences.MINOR_FACTS)
+        repeat = kind == "alert_joined" and self._is_repeat(read, told[0], (kind,))
+        return (*told, repeat or kind in sentences.MINOR_FACTS)
 
     def _gateway(self, read: Read) -> Said:
         gateway = read.text("gateway") or "The gateway"
         text, level = sentences.gateway(read, gateway)
-        repeated = self._last_gateway_word.get(gateway) == text
-        self._last_gateway_word[gateway] = text
-        return text, level, repeated or level is Level.INFO
+        repeat = self._is_repeat(read, text, ("gateway", gateway))
+        return text, level, repeat or level is Level.INFO
 
 
 def _command_sentence(command: object, read: Read, at: datetime) -> str:

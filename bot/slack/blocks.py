@@ -20,6 +20,8 @@ SECTION_MAX = 3_000
 FIELD_MAX = 2_000
 FIELDS_MAX = 10
 OPTION_MAX = 75
+OPTIONS_MAX = 100
+VALUE_MAX = 150
 TEXT_MAX = 3_900
 """Of the fallback text; Slack cuts a message's text at 40,000 and asks for less than 4,000."""
 
@@ -110,7 +112,7 @@ def pick_form(runbooks: Sequence[Runbook], channel: str) -> Block:
     """The first form of ``/firedoor run``: which runbook?"""
     options = [
         {"text": plain(f"{book.id}: {book.name}", OPTION_MAX), "value": book.id}
-        for book in runbooks[:100]
+        for book in runbooks[:OPTIONS_MAX]
     ]
     select = {"type": "static_select", "action_id": "value", "options": options}
     return _form(
@@ -218,8 +220,9 @@ def _element(declared: Input, endpoints: Sequence[str]) -> Block:
         choices = [str(item) for item in declared.enum]
     else:
         choices = ()
-    if choices:
-        options = [{"text": plain(c, OPTION_MAX), "value": cut(c, 150)} for c in choices[:100]]
+    # A menu that could not show them all, or not return them whole, would hide some: text it is.
+    if choices and len(choices) <= OPTIONS_MAX and all(len(c) <= VALUE_MAX for c in choices):
+        options = [{"text": plain(c, OPTION_MAX), "value": c} for c in choices]
         return {"type": "static_select", "action_id": "value", "options": options}
     if declared.type is InputType.BOOLEAN:
         options = [{"text": plain("yes", OPTION_MAX), "value": "true"}]

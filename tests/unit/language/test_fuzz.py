@@ -27,10 +27,10 @@ SCOPE: dict[str, Any] = {
 }
 
 # Pieces that make texts which are nearly expressions far more often than random letters do.
-_WORDS = """inputs steps alert .a .n .none .s.list .s.map.k[1] .labels.x .starts_at [0] [-1] ['a'] . [
-] ( ) { } }} {{ , : | length default(1) first join(',') join unique sort datetime int round(2) upper
-compact string now() duration('1h') duration( not and or in if else is + - * ** / // % ~ == != < <=
-> >= = 1 0 1.5 1e308 9007199254740991 'a' "b" 'a\\n' '' true false none __class__ .__class__
+_WORDS = """inputs steps alert .a .n .none .s.list .s.map.k[1] .labels.x .starts_at [0] [-1] ['a'] .
+[ ] ( ) { } }} {{ , : | length default(1) first join(',') join unique sort datetime int round(2)
+upper compact string now() duration('1h') duration( not and or in if else is + - * ** / // % ~
+== != < <= > >= = 1 0 1.5 1e308 9007199254740991 'a' "b" 'a\\n' '' true false none __class__ .__class__
 ['__mro__'] '\\x41' 9**9 _ self loop range(9) lipsum() cycler # {# {% %} @ $ é ٣ ;"""
 _PIECES = st.sampled_from([*_WORDS.split(), "\n", "\ud800"])
 _NEARLY = st.lists(_PIECES, max_size=40).map(" ".join) | st.lists(_PIECES, max_size=40).map("".join)
@@ -104,9 +104,9 @@ class TestExpressions:
         assert evaluate({"a": parse("inputs.y")}, scope, NOW) == {"a": "{{ 7 * 7 }}"}
 
 
-_YAML_WORDS = """id: steps: - uses: with: { } [ ] , : - ? | > " ' & * ! !! % @ ` # --- ... << &a *a !!int
-{{ }} "{{ 'a: b true null ~ 010 1e999 2026-01-01 on api1 gateway.close inputs: triggers: type: string
-always: parallel: "\\U00110000" "\\ud800" %YAML"""
+_YAML_WORDS = """id: steps: - uses: with: { } [ ] , : - ? | > " ' & * ! !! % @ ` # --- ... << &a *a
+!!int {{ }} "{{ 'a: b true null ~ 010 1e999 2026-01-01 on api1 gateway.close inputs: triggers:
+type: string always: parallel: "\\U00110000" "\\ud800" %YAML"""
 _YAML_PIECES = st.sampled_from(
     [
         *_YAML_WORDS.split(),

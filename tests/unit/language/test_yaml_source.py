@@ -23,7 +23,6 @@ from bot.language.yaml_source import (
     read,
 )
 
-
 TEXTS = """on off yes no Yes y n True TRUE False Null NULL 010 0o17 0x10 1_000 +1 .5 1. 12:30:00
 190:20:30 2026-01-01 2026-01-01T00:00:00Z .inf -.inf .nan 1/s 4h = 1.2.3"""
 """Plain scalars that YAML 1.1 or 1.2 makes something else of."""

@@ -19,8 +19,9 @@ from bot.model.incident import IncidentStatus, RunStatus
 from bot.model.journal import Record
 from bot.model.outcome import Outcome
 from bot.postmortem.document import Document, Figure
-from bot.postmortem.impact import count_of, moment_of
+from bot.postmortem.impact import count_of
 from bot.postmortem.reading import runbook_head
+from bot.postmortem.text import moment_of
 from tests.unit.postmortem.story import (
     HOSTILE,
     IRIS,
@@ -211,7 +212,7 @@ class TestSources:
         assert (supporting.first_seq, supporting.last_seq) == (2, 46)
         assert supporting.records == 45
         assert supporting.head_hash == STORY.records[-1].hash
-        assert supporting.minor_left_out + len(DOCUMENT.timeline) == 45
+        assert supporting.left_out + len(DOCUMENT.timeline) == 45
 
 
 class TestUnknown:
@@ -469,6 +470,29 @@ class TestTasks:
     def test_a_step_that_worked_after_a_retry_leaves_no_task(self) -> None:
         """The rotation failed once and was then proven: nothing is left of it to finish."""
         assert not any("by hand" in task.title for task in DOCUMENT.tasks)
+
+
+class TestLongIncidents:
+    def test_the_timeline_keeps_its_beginning_and_its_end(self) -> None:
+        """A document stays readable, and says how much it leaves out."""
+        journal = Journal(records=list(STORY.records), seq=STORY.records[-1].seq)
+        for number in range(3_000):
+            failed = e.StepFailed(
+                at=at(4_000 + number),
+                step="rotate",
+                phase="apply",
+                error="unreachable",
+                message=f"Try {number} failed.",
+            )
+            journal.event(failed, c.Wait())
+        document = STORY.build(journal.records)
+
+        assert len(document.timeline) == 400
+        assert document.timeline[0].seq == 2
+        assert document.timeline[-1].seq == journal.seq
+        assert document.supporting.left_out == len(journal.records) - 400
+        assert len(document.went_wrong) == 22
+        assert document.went_wrong[20].text == "2,983 further failures in the journal."
 
 
 class TestUndo:

@@ -279,3 +279,4 @@ def test_record_numbers_are_short() -> None:
     """Neighbours become a range."""
     assert citation([9, 3, 7, 8, 3]) == "3, 7-9"
     assert citation([]) == ""
+    assert citation(range(1, 41, 2)) == "1, 3, 5, 7, 9, 11, 13, 15 and 12 more"

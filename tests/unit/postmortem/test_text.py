@@ -108,6 +108,15 @@ class TestNumbers:
 
 
 class TestFacts:
+    def test_what_matters_comes_first(self) -> None:
+        """The journal sorts facts by name; a sentence begins with what was found."""
+        facts = {"anonymous": 0, "first_seen": "2026-03-14T10:47:12.5Z", "records": 3}
+
+        assert facts_text(facts, most=2) == "records = 3, anonymous = 0 and 1 more"
+        assert facts_text({"first_seen": facts["first_seen"]}) == (
+            "first_seen = 2026-03-14 10:47:12 UTC"
+        )
+
     def test_lists_are_counted_and_not_shown(self) -> None:
         """A fact may hold hundreds of identifiers; a sentence says how many more there are."""
         text = facts_text({"records": 3, "ids": ["a"] * 500, "none": None})

@@ -163,6 +163,40 @@ class TestMinor:
 
         assert shown == ["affected", "rotate", "tell", "prove", "reopen"]
 
+    def test_the_same_again_is_counted(self) -> None:
+        """An alert that comes every minute, or a step that fails the same way, is one line."""
+        journal = Journal()
+        for second in range(5):
+            fact = {"source": "alertmanager", "fingerprint": "ab"}
+            journal.add(second, "alert_joined", fact)
+            failed = e.StepFailed(
+                at=at(second), step="rotate", phase="apply", error="unreachable", message="Sealed."
+            )
+            journal.event(failed, c.Wait(until=at(second + 1)))
+            journal.event(e.TimerFired(at=at(second + 1)))
+
+        joined, first = timeline(journal.records)
+        assert joined.text.endswith("It came 4 more times, the last at 12:00:04 UTC.")
+        assert first.text.endswith("It came 4 more times, the last at 12:00:04 UTC.")
+
+    def test_the_failure_that_ends_the_run_is_not_merged(self) -> None:
+        """What people are asked to decide is never in a minor line."""
+        journal = Journal()
+        failed = e.StepFailed(
+            at=at(0), step="rotate", phase="apply", error="unreachable", message="Sealed."
+        )
+        ask = c.AskDecision(
+            step="rotate",
+            phase="apply",
+            error="unreachable",
+            message="x",
+            choices=("retry", "stop"),
+        )
+        journal.event(failed, c.Wait(until=at(1)))
+        journal.event(failed, ask)
+
+        assert timeline(journal.records)[-1].text.endswith("asked what to do: retry or stop.")
+
     def test_silence_is_told(self) -> None:
         """A timer that ends a question unanswered is no minor line."""
         journal = Journal()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import queue
 import threading
 import time
@@ -19,8 +21,12 @@ from slack_sdk.models.blocks import (
     StaticSelectElement,
 )
 from slack_sdk.models.views import View
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as websocket
 
 from bot.errors import NotFound
+
+from .conftest import APP_TOKEN
 
 pytestmark = pytest.mark.live
 
@@ -614,3 +620,30 @@ def wait_for(look, timeout_s=10.0):
         assert time.monotonic() < deadline_s, "it did not happen"
         threading.Event().wait(0.05)
     return found
+
+
+def test_eleventh_connection_is_turned_away(server):
+    """An app may hold ten connections; the next is told so and closed."""
+    with contextlib.ExitStack() as stack:
+        hellos = []
+        for _ in range(11):
+            url = server.client().apps_connections_open(app_token=APP_TOKEN)["url"]
+            connection = stack.enter_context(websocket(url, proxy=None))
+            hellos.append(json.loads(connection.recv(timeout=5)))
+
+        assert [hello["type"] for hello in hellos] == ["hello"] * 10 + ["disconnect"]
+        assert hellos[9]["num_connections"] == 10
+        assert hellos[10]["reason"] == "too_many_websockets"
+    server.control.wait_connected(0)
+
+
+def test_ticket_opens_one_connection(server):
+    """The address of a connection is good once, and an invented one never."""
+    url = server.client().apps_connections_open(app_token=APP_TOKEN)["url"]
+    with websocket(url, proxy=None) as connection:
+        connection.recv(timeout=5)
+
+    for spent in (url, f"{url}x"):
+        with pytest.raises(InvalidStatus):
+            websocket(spent, proxy=None)
+    server.control.wait_connected(0)
