@@ -31,6 +31,9 @@ from bot.language.yaml_source import (
 
 ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+FEW = 5
+"""So many choices are listed in a message even if one is near."""
+
 T = TypeVar("T", bound=str)
 
 
@@ -209,7 +212,8 @@ class Section:
             if choice == value:
                 return choice
         if value is not None:
-            hint = did_you_mean(value, choices) or f" There are {', '.join(choices)}."
+            near = did_you_mean(value, choices) if len(choices) > FEW else ""
+            hint = near or f" There are {', '.join(choices)}."
             self.wrong(key, f"'{shortened(value)}' is not known here.{hint}")
         return default
 

@@ -168,13 +168,13 @@ def value_text(value: Any, limit: int = 120) -> str:
     return full_moment(moment) if moment else plain(str(value), limit)
 
 
-FIRST_FACTS = ("records", "people", "principals", "reads", "credential", "old", "new")
+_LEADING_FACTS = ("records", "people", "principals", "reads", "credential", "old", "new")
 """Facts that a sentence begins with. The journal keeps them in the order of the alphabet."""
 
 
 def facts_text(facts: dict[str, Any], most: int = 6) -> str:
     """Return ``records = 214, people = 97``: at most ``most`` plain values, the rest counted."""
-    first = [name for name in FIRST_FACTS if name in facts]
+    first = [name for name in _LEADING_FACTS if name in facts]
     shown = [
         f"{plain(name, 40)} = {value_text(facts[name])}"
         for name in [*first, *(name for name in facts if name not in first)]

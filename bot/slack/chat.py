@@ -34,7 +34,9 @@ class SlackChat:
     """Implements ``bot.ports.Chat``."""
 
     def __init__(self, token: str, api_url: str) -> None:
-        self.client = WebClient(token=token, base_url=api_url, timeout=TIMEOUT_S)
+        # No retries of the SDK's own: it would post again after a lost answer without looking
+        # whether the first one arrived. The outbox looks, and then repeats.
+        self.client = WebClient(token=token, base_url=api_url, timeout=TIMEOUT_S, retry_handlers=[])
         self._channels: dict[str, str] = {}
 
     def open_channel(self, name: str, topic: str, members: Sequence[str] = ()) -> str:

@@ -545,7 +545,7 @@ class TestRules:
             pytest.param(
                 [("    timeout: 2m\n", "    on_failure: undoo\n")],
                 "steps[1].on_failure",
-                "Did you mean 'undo'?",
+                "There are ask, stop, continue, undo.",
                 id="on-failure",
             ),
             pytest.param(
