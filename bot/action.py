@@ -256,9 +256,9 @@ class ChangeAction(Action[P]):
     def in_progress(self, plan: Plan, observed: Any, ctx: Context) -> bool:
         """Tell whether what is observed now is the plan half or wholly done *by this step*.
 
-        Asked before ``apply`` when the world no longer matches ``plan.before``: True means that
-        an earlier, interrupted attempt of this step made the difference, so apply may go on;
-        False voids the plan.
+        Asked before ``apply``. True means that an earlier, interrupted attempt of this step has
+        begun, so apply goes on whatever is there now; False means that the world must still match
+        ``plan.before``, else the plan is void.
         """
         del plan, observed
         return bool(ctx.notes.read())

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from bot.action import Action
 from bot.language.fields import Reading, Section
@@ -58,11 +59,11 @@ def _check_literals(
             if problem["type"] == "missing" and len(location) == 1:
                 continue
             if not location and len(literals) == len(values):
-                section.reading.add(section.mark, section.where, _sentence(problem["msg"]))
+                section.reading.add(section.mark, section.where, _sentence(problem))
             elif location and location[0] in literals:
                 key = str(location[0])
                 mark, where = _descend(literals[key], section.path(key), location[1:])
-                section.reading.add(mark, where, _sentence(problem["msg"]))
+                section.reading.add(mark, where, _sentence(problem))
 
 
 def _descend(node: Node, where: str, location: tuple[int | str, ...]) -> tuple[Mark, str]:
@@ -77,8 +78,14 @@ def _descend(node: Node, where: str, location: tuple[int | str, ...]) -> tuple[M
     return node.mark, where
 
 
-def _sentence(message: str) -> str:
-    """Return one of pydantic's messages as a sentence of ours."""
-    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    message = message.replace("Input should be", "This should be")
-    return message if message.endswith(".") else f"{message}."
+def _sentence(problem: ErrorDetails) -> str:
+    """Return what pydantic says as a sentence of ours."""
+    match problem["type"]:
+        case "missing":
+            return f"'{problem['loc'][-1]}' is missing here."
+        case "extra_forbidden":
+            return "This key is unknown here."
+        case _:
+            message = problem["msg"].removeprefix("Value error, ")
+            message = message.replace("Input should be", "This should be")
+            return message if message.endswith(".") else f"{message}."

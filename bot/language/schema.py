@@ -222,18 +222,16 @@ def _with(name: str, action: Action[Any]) -> tuple[JSON, JSON]:
     return own, used
 
 
-def _or_expression(value: Any) -> JSON:
+def _or_expression(value: JSON) -> JSON:
     """Allow an expression wherever a value may stand, also inside lists and mappings."""
     return {"anyOf": [_EXPRESSION, _open(value)]}
 
 
-def _open(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
+def _open(value: JSON) -> JSON:
     opened = dict(value)
-    for key in ("properties",):
-        if isinstance(opened.get(key), dict):
-            opened[key] = {name: _or_expression(each) for name, each in opened[key].items()}
+    if "properties" in opened:
+        named = opened["properties"].items()
+        opened["properties"] = {name: _or_expression(each) for name, each in named}
     for key in ("items", "additionalProperties"):
         if isinstance(opened.get(key), dict):
             opened[key] = _or_expression(opened[key])

@@ -283,6 +283,7 @@ class Company:
             *("--bot-token-file", str(secrets_dir / "slack-bot-token")),
             *("--app-token-file", str(secrets_dir / "slack-app-token")),
             *("--people", str(slack / "people.json")),
+            *("--events", ""),  # Firedoor's manifest subscribes to none
         ]
         self._arguments["aws"] = aws.arguments(self.ports["aws"], self._aws_state)
         self._arguments["mail"] = mail.arguments(

@@ -205,11 +205,10 @@ class Performer:
         """Apply, if the world is as planned or differs only by this step's own earlier attempt."""
         params = _read(action, command.plan.params)
         observed = action.observe(params, ctx)
-        now_planned = action.plan(params, observed)
-        if now_planned.digest != command.plan.digest and not action.in_progress(
-            command.plan, observed, ctx
-        ):
-            return events.PlanDrifted(at=self._clock.now(), step=command.step, plan=now_planned)
+        if not action.in_progress(command.plan, observed, ctx):
+            now = action.plan(params, observed)
+            if now.digest != command.plan.digest:
+                return events.PlanDrifted(at=self._clock.now(), step=command.step, plan=now)
         return self._applied(command.step, action.apply(command.plan, ctx))
 
     def _applied(self, step: str, outcome: Outcome) -> Event:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bot.action import PostmortemDesk
 from bot.model.endpoint import Endpoint
+from bot.model.journal import Record
 from bot.model.outcome import Evidence
-from bot.ports import Clock, EvidenceFiles, Store
+from bot.ports import Clock, EvidenceFiles, Store, Transaction
 from bot.postmortem.build import build
 from bot.postmortem.render import render_html, render_markdown, render_pdf
 from bot.service.context import IncidentEvidence
@@ -37,15 +38,19 @@ class Postmortems:
         """
         with self._store.read() as tx:
             incident = tx.incident(incident_id)
-            document = build(
-                incident,
-                tx.runs(incident_id=incident_id),
-                tx.records(incident_id=incident_id),
-                tx.evidence(incident_id),
-                tx.containments(incident_id=incident_id),
-                self._endpoints,
-                drafted_at=self._clock.now(),
-            )
+            runs = tx.runs(incident_id=incident_id)
+            records = _with_gateways(tx.records(incident_id=incident_id), tx)
+            evidence = tx.evidence(incident_id)
+            containments = tx.containments(incident_id=incident_id)
+        document = build(
+            incident,
+            runs,
+            records,
+            evidence,
+            containments,
+            self._endpoints,
+            drafted_at=self._clock.now(),
+        )
         templates = self._templates
         desk = IncidentEvidence(self._store, self._files, self._clock, incident_id)
         forms = (
@@ -64,6 +69,16 @@ class Postmortems:
 
     def desk(self, incident_id: str) -> PostmortemDesk:
         return _Desk(self, incident_id)
+
+
+def _with_gateways(records: Sequence[Record], tx: Transaction) -> list[Record]:
+    """Add what happened to gateways while the incident went on: drift belongs to no incident, but
+    whoever reads about a containment must learn that it was not always in force."""
+    if not records:
+        return []
+    first, last = records[0].seq, records[-1].seq
+    drifts = [r for r in tx.records(kind="gateway_drifted") if first <= r.seq <= last]
+    return sorted({r.seq: r for r in (*records, *drifts)}.values(), key=lambda r: r.seq)
 
 
 class _Desk(PostmortemDesk):

@@ -29,6 +29,10 @@ class SecretRedactor:
         self._forms = sorted(forms, key=len, reverse=True)
 
     def text(self, value: str) -> str:
+        if not value.isascii():
+            # Half a character (a lone surrogate, from hostile JSON) can be neither stored nor
+            # hashed; it becomes a question mark.
+            value = value.encode("utf-8", "replace").decode()
         for form in self._forms:
             if form in value:
                 value = value.replace(form, MASK)

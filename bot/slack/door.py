@@ -91,8 +91,6 @@ class SlackDoor:
         self._app.view(blocks.RUN_FORM)(self._on_run)
         self._app.view(blocks.ANSWER_FORM)(self._on_answer)
         self._app.view(blocks.REJECT_FORM)(self._on_reject)
-        # People joining an incident channel need no answer; unheard, Bolt would warn each time.
-        self._app.event("member_joined_channel")(lambda ack: ack())
 
     def _on_command(self, ack: Ack, body: Body) -> None:
         ack()

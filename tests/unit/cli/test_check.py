@@ -63,9 +63,9 @@ class TestCheck:
         assert [(p["line"], p["column"]) for p in problems] == [
             (4, 11),
             (10, 11),
-            (13, 22),
-            (17, 25),
-            (20, 46),
+            (13, 33),
+            (17, 34),
+            (20, 47),
         ]
         assert "gateway.close" in problems[1]["says"]
         assert "endpoint" in problems[2]["says"]

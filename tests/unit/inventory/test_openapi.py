@@ -46,6 +46,7 @@ paths:
   /files/{name}.{format}:
     get: {parameters: [{name: name, in: path, example: a}, {name: format, in: path, example: pdf}]}
   /unknown/{thing}: {get: {parameters: [{name: thing, in: path, schema: {type: string}}]}}
+  /bare/{thing}: {get: {parameters: [{name: thing, in: path}]}}
   /shared: {$ref: "#/components/pathItems/Shared"}
 components:
   parameters: {OrderId: {name: order_id, in: path, example: 0042}}
@@ -85,6 +86,7 @@ class TestEndpoints:
             "GET /shop/users/{user_id}/orders/{order_id}",
             "GET /shop/files/{name}.{format}",
             "GET /shop/unknown/{thing}",
+            "GET /shop/bare/{thing}",
             "HEAD /shop/shared",
         ]
         assert all(endpoint.key == key for key, endpoint in loaded(ORDERS).items())
@@ -123,6 +125,7 @@ class TestEndpoints:
             ("GET /shop/users/{user_id}/orders/{order_id}", "/shop/users/7/orders/9"),
             ("GET /shop/files/{name}.{format}", "/shop/files/a.pdf"),
             ("GET /shop/unknown/{thing}", None),
+            ("GET /shop/bare/{thing}", None),
             ("HEAD /shop/shared", "/shop/shared"),
         ],
     )

@@ -106,6 +106,7 @@ class ReadsFacts(Facts):
     first_at: datetime | None = None
     paths: list[str] = []
     anything: Any = None
+    either: int | Principals = 0
     mode: Literal["a", "b"] = "a"
 
 
@@ -118,8 +119,17 @@ class Reads(ReadAction[Any]):
         return Outcome()
 
 
+class Letter(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    subject: str
+    copies: tuple[int, str] = (1, "x")
+
+
 class TellParams(Params):
     data: list[str]
+    letter: Letter | None = None
+    either: int | list[int] = 0
     people: int | None = None
     extra: dict[str, list[int]] = {}
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bot.errors import ExpressionInvalid
+from bot.language import tree
 from bot.language.expressions import Expression, evaluate, parse
 from bot.language.filters import FILTERS, FUNCTIONS
 from bot.language.grammar import MAX_LENGTH
@@ -325,6 +326,23 @@ class TestReferences:
 
         assert source[offset:] == "pepole"
 
+    def test_a_tree_can_be_walked(self):
+        """
+        Every kind of node gives the nodes under it, in reading order.
+        """
+
+        def walk(node: tree.Node) -> list[str]:
+            below = [name for child in tree.children(node) for name in walk(child)]
+            return [type(node).__name__, *below]
+
+        source = "[-inputs.a, not 1 + 2 == 3 and {'k': now()}] | join('x') if run else none"
+
+        assert walk(parse(source).node) == [
+            *["Choice", "Filter", "ListOf", "Negative", "Access", "Name", "Literal"],
+            *["Logic", "Not", "Comparison", "Arithmetic", "Literal", "Literal", "Literal"],
+            *["MapOf", "Call", "Literal", "Name", "Literal"],
+        ]
+
     def test_equal_sources_are_equal_expressions(self):
         """
         An expression is its source; it can be compared and hashed.
@@ -448,6 +466,7 @@ class TestRefusedWhenRead:
             ("1 < none", "default(0)"),
             ("now() < '2026'", "x | datetime"),
             ("now() == '2026'", "x | datetime"),
+            ("[1] < [2]", "a list and a list cannot be put in order."),
             ("duration('1h') > 5", "duration(x)"),
             ("duration('1h') == 5", "duration(x)"),
             ("1 in 2", "right side of 'in'"),

@@ -175,7 +175,7 @@ class TestManyMistakes:
                 37,
                 31,
                 "steps[3].with.people",
-                "steps.reads has no 'cuont'; it has anything, by_day, count, first_at, mode, "
+                "steps.reads has no 'cuont'; it has anything, by_day, count, either, first_at, mode, "
                 "paths, principals, skipped, status. Did you mean 'count'?",
             ),
         ]
@@ -736,6 +736,36 @@ class TestRules:
                 "two underscores",
                 id="param-class",
             ),
+            pytest.param(
+                [('people: "{{ steps.reads.count }}"', "letter: {subject: x, copies: [1, x, 2]}")],
+                "steps[3].with.letter.copies",
+                "at most 2 items",
+                id="param-tuple",
+            ),
+            pytest.param(
+                [('people: "{{ steps.reads.count }}"', "letter: {subject: x, copy: 1}")],
+                "steps[3].with.letter.copy",
+                "This key is unknown here.",
+                id="param-model-extra",
+            ),
+            pytest.param(
+                [('people: "{{ steps.reads.count }}"', "letter: {copies: [1, x]}")],
+                "steps[3].with.letter",
+                "'subject' is missing here.",
+                id="param-model-missing",
+            ),
+            pytest.param(
+                [("\"{{ now() - duration('24h') }}\"", "*x")],
+                "inputs.since.default",
+                "aliases are not allowed",
+                id="default-alias",
+            ),
+            pytest.param(
+                [('since: "{{ alert.starts_at }}"', "since: *x")],
+                "triggers[0].inputs.since",
+                "aliases are not allowed",
+                id="trigger-alias",
+            ),
             # references
             pytest.param(
                 [("{{ steps.reads.count }}", "{{ steps.tell.status }}")],
@@ -1158,6 +1188,17 @@ steps:
             "'*x': aliases are not allowed. Write it out.",
             "No step is called 'nope'.",
             "'*y': aliases are not allowed. Write it out.",
+        ]
+
+    def test_an_item_of_no_member_of_a_union(self):
+        """
+        Each member says what it wants, at the item where there is one.
+        """
+        problems = found(('people: "{{ steps.reads.count }}"', "either: [1, x]"))
+
+        assert [where for where, _ in problems] == [
+            "steps[3].with.either",
+            "steps[3].with.either[1]",
         ]
 
 

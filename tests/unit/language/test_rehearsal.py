@@ -162,9 +162,13 @@ class TestRules:
         """
         What YAML refused is not complained about again.
         """
-        assert [message for _, message in found(("close: {containment: C1}", "close: *a"))] == [
-            "'*a': aliases are not allowed. Write it out."
-        ]
+        for old, new in (
+            ("close: {containment: C1}", "close: *a"),
+            ("{alertname: CrossOwnerReads,", "{alertname: *a,"),
+        ):
+            assert [message for _, message in found((old, new))] == [
+                "'*a': aliases are not allowed. Write it out."
+            ]
 
     def test_without_its_runbook_the_form_is_checked(self):
         """

@@ -76,6 +76,8 @@ class TestSchema:
             (["steps", 0, "with", "unknown"], 1),
             (["steps", 0, "manual"], {"ask": "x"}),
             (["steps", 0, "on_failure"], "give-up"),
+            (["steps", 3, "with", "letter"], {"copies": [1, "x"]}),
+            (["steps", 3, "with", "letter"], {"subject": "x", "copies": ["y", "x"]}),
             (["steps", 1, "ttl"], "1h"),
             (["steps", 1, "approval"], {"from": ["a"]}),
             (["steps", 1, "on_failure"], "undo"),
@@ -104,6 +106,9 @@ class TestSchema:
             (["steps", 0, "with", "tags"], ["red", "{{ inputs.since }}"]),
             (["steps", 0, "with", "tags"], "{{ inputs.since }}"),
             (["steps", 3, "with", "extra"], {"a": [1, "{{ 2 }}"], "b": "{{ 3 }}"}),
+            (["steps", 3, "with", "letter"], {"subject": "{{ 'x' }}", "copies": [1, "{{ 'y' }}"]}),
+            (["steps", 3, "with", "letter"], "{{ none }}"),
+            (["steps", 3, "with", "either"], [1, "{{ 2 }}"]),
         ],
     )
     def test_expressions_may_stand_wherever_values_do(self, path: list[Any], value: Any):
@@ -115,7 +120,7 @@ class TestSchema:
         assert list(VALIDATOR.iter_errors(document)) == []
         assert check(json.dumps(document), "x.json", ACTIONS)[1] == ()
 
-    @settings(max_examples=150, deadline=2_000)
+    @settings(max_examples=150, deadline=None)
     @given(st.data())
     def test_what_the_loader_takes_is_valid(self, data: st.DataObject):
         """

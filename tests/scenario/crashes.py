@@ -1,0 +1,154 @@
+"""Crashes at every point where a run touches anything that lasts, found by counting them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from bot.testing import Idle, World
+from tests.scenario.company import GROUPS, Company
+
+
+class Crash(BaseException):
+    """The process is gone, here."""
+
+
+@dataclass
+class Tripwire:
+    """Passes a number of points, and crashes once at the one that ``at`` names (from 0)."""
+
+    at: int | None = None
+    passed: list[str] = field(default_factory=list)
+
+    def point(self, name: str) -> None:
+        self.passed.append(name)
+        if len(self.passed) - 1 == self.at:
+            raise Crash(name)
+
+    @property
+    def crashed_at(self) -> str:
+        return "nowhere" if self.at is None else f"point {self.at}: {self.passed[self.at]}"
+
+
+class Remembering:
+    """A durable executor: it remembers which steps ended, and repeats none of those.
+
+    The process may be gone before a step, or after it and before its end is remembered.
+    """
+
+    def __init__(self, trip: Tripwire, ended: list[tuple[str, Any]]) -> None:
+        self._trip, self._ended = trip, ended
+        self._next = 0
+        self._woken = True
+
+    def begin(self) -> None:
+        self._next, self._woken = 0, True
+
+    def step(self, name: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if self._next < len(self._ended):
+            known, result = self._ended[self._next]
+            assert known == name, "the order of durable steps changed"
+            self._next += 1
+            return dict(result)
+        self._trip.point(f"before the durable step {name}")
+        result = call()
+        self._trip.point(f"after the durable step {name}")
+        self._ended.append((name, result))
+        self._next += 1
+        return result
+
+    def wait(self, timeout_s: float) -> None:
+        del timeout_s
+        if self._next < len(self._ended):
+            assert self._ended[self._next][0] == "wait"
+        elif self._woken:
+            self._woken = False
+            self._ended.append(("wait", {}))
+        else:
+            raise Idle
+        self._next += 1
+
+
+def wired(company: Company, trip: Tripwire) -> Company:
+    """Make a company crash at the tripwire's point: around commits, effects and durable steps."""
+    ended: list[tuple[str, Any]] = []
+
+    def prepare(world: World) -> None:
+        real, wake = world.store.begin, world.runner.wake
+        durable = Remembering(trip, ended)
+
+        @contextmanager
+        def begin() -> Iterator[Any]:
+            with real() as tx:
+                yield tx
+                trip.point("before a commit")
+            trip.point("after a commit")
+
+        def wake_anew(run_id: str) -> None:
+            durable.begin()
+            wake(run_id)
+
+        world.store.begin = begin  # type: ignore[method-assign]
+        world.runner.wake = wake_anew  # type: ignore[method-assign]
+        world.runner.durable = durable  # type: ignore[assignment]
+
+    company.prepare = prepare
+    company.outside.then = lambda what: trip.point(f"after the effect: {what}")
+    return company
+
+
+def play(company: Company, begin: Callable[[Company], Any]) -> None:
+    """Bring the company's one run to its end, with people who answer and a process that is started
+    again whenever it crashed."""
+    for _ in range(100):
+        try:
+            if _round(company, begin):
+                return
+        except Crash:
+            company.restart()
+    raise AssertionError("The run did not come to its end.")
+
+
+def _round(company: Company, begin: Callable[[Company], Any]) -> bool:
+    runs = company.world.service.reports.runs()
+    if not runs:
+        begin(company)
+    company.resume()
+    company.world.send()
+    asks = company.open_asks()
+    if asks:
+        _answer(company, asks[0])
+        return False
+    state = company.state()
+    if state.status.is_final:
+        return company.world.send() == 0
+    deadlines = [step.deadline for step in state.steps.values() if step.deadline is not None]
+    wait_s = (min(deadlines) - company.clock.now()).total_seconds()
+    company.clock.advance(seconds=max(wait_s, 0.0))
+    return False
+
+
+def _answer(company: Company, ask: Any) -> None:
+    people = company.world.service.people
+    match ask.kind:
+        case "answer":
+            people.answer(ask.token, _person("U0SAM"), {"version": "1.2.3"})
+        case "decision":
+            # A person takes a minute; the same one when they click again after a crash.
+            later_s = (ask.asked_at - company.clock.now()).total_seconds() + 60
+            company.clock.advance(seconds=max(later_s, 0.0))
+            people.decide(ask.token, _person("U0SAM"), "retry")
+        case _:
+            members = sorted({m for group in ask.groups for m in GROUPS[group]})
+            approved = company.state().steps[ask.step_id].approvals
+            allowed = [f"slack:{m}" for m in members]
+            free = [a for a in allowed if a not in approved and a not in ask.excluded]
+            people.approve(ask.token, _person(free[0].removeprefix("slack:")))
+
+
+def _person(user: str) -> Any:
+    from bot.service.people import Person
+
+    return Person(actor=f"slack:{user}")
