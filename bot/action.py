@@ -109,6 +109,9 @@ class Gateway(Protocol):
     def observe(self) -> str:
         """Return the version that the gateway reports now. Raises ProviderUnreachable."""
 
+    def prepare(self) -> None:
+        """Make what the gateway needs to start, if it is not there yet."""
+
 
 class EvidenceDesk(Protocol):
     """Keeps files by content."""

@@ -92,6 +92,7 @@ class Slack(_Part):
     app_token: SecretSource
     api_url: str = "https://slack.com/api/"
     incidents_channel: str = "#incidents"
+    """Where every new incident is announced, with the channel it is worked on in."""
 
 
 class Email(_Part):

@@ -85,6 +85,9 @@ class FakeGateway:
         self._reach()
         return self.version_of(self.controls)
 
+    def prepare(self) -> None:
+        """Needs nothing."""
+
     def _reach(self) -> None:
         if self.down:
             raise ProviderUnreachable("The gateway gives no answer; the old controls serve on.")

@@ -17,7 +17,7 @@ from actions.logs import AccessLogs
 from actions.notify import Stakeholder, Stakeholders
 from actions.probe import Prober
 from bot.action import Action, Gateway
-from bot.errors import FiredoorError
+from bot.errors import BadInput, FiredoorError
 from bot.inventory import load_openapi
 from bot.language.load import load_folder
 from bot.language.runbook import Runbook
@@ -73,10 +73,31 @@ def actions() -> dict[str, Action[Any]]:
 
 
 def inventory(settings: Settings) -> dict[str, Endpoint]:
-    """Return every endpoint of the configured documents, by key."""
+    """
+    Return every endpoint of the configured documents, by key.
+
+    Raises:
+        BadInput: A document cannot be read, or two of them describe the same endpoint.
+
+        SettingsInvalid: A document is not OpenAPI; names every problem.
+    """
     found: dict[str, Endpoint] = {}
     for file in settings.inventory:
-        found |= load_openapi(Path(file).read_text(encoding="utf-8"), file)
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"The inventory {file} cannot be read ({error}); nothing was started. "
+                "Mend `inventory` in firedoor.yaml."
+            ) from None
+        endpoints = load_openapi(text, file)
+        twice = sorted(found.keys() & endpoints.keys())
+        if twice:
+            raise BadInput(
+                f"{file} describes {', '.join(twice[:5])} again; nothing was started, since owner "
+                "and classification would be uncertain. Keep one description of each endpoint."
+            )
+        found |= endpoints
     return found
 
 
@@ -225,6 +246,7 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
             runbooks=runbooks(settings),
             endpoints=endpoints,
             groups=groups,
+            announce_in=settings.slack.incidents_channel if settings.slack else None,
         ),
         people=People(store=store, clock=clock, recorder=recorder, runner=runner, groups=groups),
         reports=Reports(store, clock),

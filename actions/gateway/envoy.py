@@ -101,9 +101,12 @@ class EnvoyGateway:
         resource = {"@type": ROUTE_CONFIGURATION, **config}
         return {"version_info": version_of(config), "resources": [resource]}
 
-    def write_first(self) -> None:
-        """Write the routes without any control, for an Envoy that has not been started yet."""
-        self._write(_text(self.response(())))
+    def prepare(self) -> None:
+        """Write the routes without any control if there are none yet: Envoy does not start
+        without its file."""
+        if not self._rds_file.exists():
+            self._rds_file.parent.mkdir(parents=True, exist_ok=True)
+            self._write(_text(self.response(())))
 
     def observe(self) -> str:
         """Return the version that Envoy reports now; empty if it has no routes yet."""

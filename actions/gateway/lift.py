@@ -66,11 +66,12 @@ class Lift(ChangeAction[LiftParams]):
         open_again = sorted(
             {f"{c['endpoint']} at gateway {c['gateway']}" for c in observed if c["in_force"]}
         )
+        ids = ", ".join(c["containment"] for c in observed) or "nothing"
         what = ", ".join(open_again) or "nothing, as none is in force any more"
         return Plan(
             action=self.name,
             params=params.model_dump(mode="json"),
-            summary=f"Lift {len(observed)} containments and reopen {what}.",
+            summary=f"Lift {ids}; what reopens: {what}.",
             before=observed,
             after=[{**c, "in_force": False} for c in observed],
         )

@@ -9,7 +9,7 @@ every virtual host, because Envoy takes the first route that matches:
   Copying keeps clusters, rewrites and timeouts without having to understand them.
 
 The listener must have the two filters (`BLOCK_FILTER`, `LIMIT_FILTER`), which do nothing until a
-route configures them, and must normalise paths as ``deploy/README.md`` says.
+route configures them, and must normalise paths, as ``deploy/envoy.example.yaml`` does.
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ def render(
 
     Args:
         base: The operator's RouteConfiguration, in proto3 JSON with the proto's own field names.
-            With no controls it is the result.
-            It and the result share parts, so neither may be changed.
+            With no controls it is the result. The two share parts, so neither may be changed.
 
         known: Keys of all endpoints there are. Those that a contained template would match too,
             and that are more specific (``GET /orders/export`` beside ``GET /orders/{id}``), are

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,8 @@ def print_json(value: Any) -> None:
 
 
 def me() -> Person:
-    """Who sits at this terminal, by the operating system's word."""
-    return Person(actor=f"cli:{getpass.getuser()}")
+    """Who runs this process, by its user id: names in the environment could be anybody's."""
+    return Person(actor=f"cli:{pwd.getpwuid(os.getuid()).pw_name}")
 
 
 def chat_of(settings: Settings) -> Chat | None:

@@ -57,6 +57,7 @@ def engine(settings: Settings) -> Iterator[Service]:
         store = wiring.open_store(settings)
         executor = DbosExecutor(wiring.executor_file(settings), store)
         service = wiring.build(settings, store, executor, chat_of(settings))
+        service.desk.prepare_all()
         executor.launch(service.driver)
         background = wiring.Background(service, executor)
         background.start()

@@ -13,6 +13,7 @@ from bot.cli.show import console, errors, table
 from bot.errors import BadInput, Problem
 from bot.language.inputs import bind
 from bot.language.load import check as check_text
+from bot.language.load import read_text
 from bot.language.schema import schema as schema_of
 
 
@@ -25,11 +26,8 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     known = wiring.actions()
     found: dict[str, tuple[Problem, ...]] = {}
     for path in files:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path} cannot be read ({error}); nothing was checked.") from None
-        found[str(path)] = check_text(text, str(path), known)[1]
+        text, problems = read_text(path)
+        found[str(path)] = problems if text is None else check_text(text, str(path), known)[1]
     count = sum(len(problems) for problems in found.values())
     if as_json:
         print_json(

@@ -48,5 +48,5 @@ def need_sandbox() -> None:
         if importlib.util.find_spec(package) is None:
             raise BadInput(
                 f"The sandbox needs the package {package}, which is not installed; nothing was "
-                "started. Install the extra: pip install 'firedoor[sandbox]'."
+                "started. `make setup` installs it."
             )

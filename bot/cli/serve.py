@@ -12,7 +12,7 @@ import click
 import uvicorn
 
 from bot.cli.common import log_to_stderr, settings_of
-from bot.cli.driving import engine
+from bot.cli.driving import end_on_terminate, engine
 from bot.errors import BadInput
 from bot.service.app import Service
 from bot.settings import Settings
@@ -30,6 +30,7 @@ def serve(ctx: click.Context, ready_file: str | None) -> None:
     """Serve Slack and webhooks, and drive runs, until stopped."""
     settings = settings_of(ctx)
     log_to_stderr(settings)
+    end_on_terminate()
     listener = _listen(settings)
     with engine(settings) as service:
         door = _slack_door(settings, service)

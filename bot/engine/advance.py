@@ -86,6 +86,7 @@ def _start(runbook: Runbook, event: events.RunStarted) -> Next:
         endpoints=event.endpoints,
         auto=event.auto,
         person_engaged=event.origin.kind == "person",
+        engaged_by=event.origin.actor,
     )
     return _enter(runbook, state, event.at)
 
@@ -236,7 +237,7 @@ def _act(state: RunState, step: Step) -> Next:
         step=step.id,
         plan=current.plan,
         attempt=current.attempt,
-        actor=current.approvals[-1] if current.approvals else state.origin.actor,
+        actor=current.approvals[-1] if current.approvals else state.engaged_by,
         ttl_s=step.ttl_s,
         timeout_s=step.timeout_s,
     )
@@ -290,7 +291,7 @@ def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
             return _on_rejected(runbook, state, step, event)
         case events.Answered() if status is StepStatus.AWAITING_ANSWER:
             state = state.with_step(step.id, facts={**event.values, "answered_by": event.by})
-            return _done(runbook, state.having(person_engaged=True), step, event.at)
+            return _done(runbook, _engaged(state, event.by), step, event.at)
         case events.Decided() if status is StepStatus.AWAITING_DECISION:
             return _on_decided(runbook, state, step, event)
         case events.Applied() if status is StepStatus.RUNNING:
@@ -334,7 +335,7 @@ def _on_approved(runbook: Runbook, state: RunState, step: Step, event: events.Ap
     state = state.with_step(step.id, approvals=approvals)
     if len(approvals) < approval.required:
         return _still(runbook, state)
-    return _act(state.having(person_engaged=True), step)
+    return _act(_engaged(state, event.by), step)
 
 
 def _on_rejected(runbook: Runbook, state: RunState, step: Step, event: events.Rejected) -> Next:
@@ -342,7 +343,7 @@ def _on_rejected(runbook: Runbook, state: RunState, step: Step, event: events.Re
     if approval is None or not counts(state, approval, event):
         return _still(runbook, state)
     note = f"rejected by {event.by}" + (f": {event.reason}" if event.reason else "")
-    state = state.having(person_engaged=True)
+    state = _engaged(state, event.by)
     return _give_up(runbook, state, step, approval.on_timeout, note, event.at)
 
 
@@ -439,7 +440,7 @@ def _on_decided(runbook: Runbook, state: RunState, step: Step, event: events.Dec
     current = state.steps[step.id]
     if event.choice not in _choices(current):
         return _still(runbook, state)
-    state = state.having(person_engaged=True)
+    state = _engaged(state, event.by)
     phase = current.failure.phase if current.failure else "plan"
     if event.choice == "retry":
         state = state.with_step(step.id, attempt=1, drifts=0)
@@ -506,6 +507,10 @@ def _finish(
             state = state.with_step(step.id, status=StepStatus.STOPPED, deadline=None, ended_at=at)
     state = state.having(status=status, reason=reason)
     return state, (Finish(status=status, reason=reason),)
+
+
+def _engaged(state: RunState, by: str) -> RunState:
+    return state.having(person_engaged=True, engaged_by=by)
 
 
 def _after(at: datetime, seconds: float | None) -> datetime | None:

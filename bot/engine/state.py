@@ -93,6 +93,8 @@ class RunState(Frozen):
     endpoints: dict[str, Endpoint] = {}
     auto: tuple[str, ...] = ()
     person_engaged: bool = False
+    engaged_by: str = ""
+    """Who started, approved, answered or decided last."""
 
     def with_step(self, step_id: str, **changes: Any) -> RunState:
         """Return a state in which one step has other fields."""

@@ -36,4 +36,5 @@ def canonical_json(value: Any) -> str:
 
 def digest_of(value: Any) -> str:
     """Return the SHA-256 of a JSON value's canonical text, as 64 hexadecimal digits."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    # surrogatepass: hostile JSON may hold half a character; its digest must still exist.
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 from bot.errors import JournalBroken
-from bot.model.base import Frozen, Utc, canonical_json
+from bot.model.base import Frozen, Utc, digest_of
 
 GENESIS = "0" * 64
 """What the first record is chained to."""
@@ -61,7 +60,7 @@ def hash_of(
         "body": body,
         "previous_hash": previous_hash,
     }
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+    return digest_of(content)
 
 
 def moment_text(record_at: Utc) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-import getpass
 import json
+import os
+import pwd
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def settings_of(places: Places) -> dict[str, Any]:
 
 def _who_is_here() -> str:
     """Whoever sits at this terminal may act in the sandbox by the command line."""
-    return f"cli:{getpass.getuser()}"
+    return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
 def _file(name: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The gateway: a real Envoy, with its files in one directory.
 
-Its listener is what ``deploy/README.md`` asks of an operator's own: paths are normalised before
+Its listener is what ``deploy/envoy.example.yaml`` shows an operator: paths are normalised before
 anything looks at them, tokens are verified before anything believes them, and two of Firedoor's
 filters stand ready. Routes come from a file that Envoy watches, so a restart finds them again.
 """
@@ -63,17 +63,15 @@ def prepare(
         rds_file=directory / "rds" / "edge.json",
         access_log=directory / "access.log",
     )
-    files.rds_file.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     if not files.base_routes.exists():
         _write(files.base_routes, base_routes())
-    admin_url = f"http://{HOST}:{admin_port}"
-    if not files.rds_file.exists():
-        EnvoyGateway(
-            name=ROUTES_NAME,
-            base_routes=files.base_routes,
-            rds_file=files.rds_file,
-            admin_url=admin_url,
-        ).write_first()
+    EnvoyGateway(
+        name=ROUTES_NAME,
+        base_routes=files.base_routes,
+        rds_file=files.rds_file,
+        admin_url=f"http://{HOST}:{admin_port}",
+    ).prepare()
     bootstrap = {
         # A watched file of routes asks for it, as a control plane would.
         "node": {"id": "edge-1", "cluster": ROUTES_NAME},

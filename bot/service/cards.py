@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import difflib
 from typing import Any
 
+import yaml
+
 from bot.engine.state import RunState, StepState, StepStatus
-from bot.language.runbook import Runbook
+from bot.language.runbook import Runbook, Step
 from bot.model.ask import Ask
 from bot.model.commands import AskApproval, AskDecision, AskPerson
 from bot.model.containment import Containment
@@ -31,6 +33,9 @@ _MARK = {
     StepStatus.STOPPED: "■",
 }
 
+MAX_COUNTS = 4
+"""Counts of a step in the live message."""
+
 MAX_CODE = 2_400
 """Characters of a plan in a message; Slack's text objects end at 3,000."""
 
@@ -41,7 +46,8 @@ def run_card(incident: Incident, run: Run, runbook: Runbook, state: RunState) ->
     for step in runbook.steps:
         current = state.steps[step.id]
         what = step.uses or "a person's answer"
-        lines.append(f"{_MARK[current.status]} {step.id}  {what}{_step_suffix(current)}")
+        found = _found(step, current)
+        lines.append(f"{_MARK[current.status]} {step.id}  {what}{found}{_step_suffix(current)}")
     facts = [
         ("Incident", f"{incident.id}, {incident.severity.value}, {incident.status.value}"),
         ("Runbook", f"{runbook.name} ({run.runbook_digest[:12]})"),
@@ -68,6 +74,16 @@ def _run_status(state: RunState) -> str:
         if step.status.value.startswith("awaiting")
     ]
     return f"waiting: {', '.join(waiting)}" if waiting else "running"
+
+
+def _found(step: Step, current: StepState) -> str:
+    """The counts that a finished step found; names and lists stay in the evidence."""
+    counts = [
+        f"{name.replace('_', ' ')} {current.facts[name]}"
+        for name in step.fact_names
+        if isinstance(current.facts.get(name), int) and not isinstance(current.facts[name], bool)
+    ]
+    return f"  {', '.join(counts[:MAX_COUNTS])}" if counts else ""
 
 
 def _step_suffix(step: StepState) -> str:
@@ -148,6 +164,14 @@ def closed(card: Message, text: str) -> Message:
     return card.model_copy(update={"buttons": (), "context": text})
 
 
+def opened_card(incident: Incident, channel: str, actor: str) -> Message:
+    """An incident was opened; for the channel where everybody looks."""
+    return Message(
+        title=f"{incident.id} ({incident.severity.value}): {incident.title}"[:140],
+        paragraphs=(f"Opened by {actor}. It is worked on in #{channel}.",),
+    )
+
+
 def expired_card(containment: Containment) -> Message:
     """A containment came to its end by its expiry."""
     control = containment.control
@@ -168,24 +192,22 @@ def channel_name(incident: Incident, runbook_id: str) -> str:
 
 
 def plan_text(plan: Plan) -> str:
-    """The before and after of a plan, one item a line, cut where a message could not hold it."""
-    lines = [
-        *(f"- {line}" for line in _json_lines(plan.before)),
-        *(f"+ {line}" for line in _json_lines(plan.after)),
-    ]
+    """The difference between before and after, cut where a message could not hold it."""
     if plan.before is None and plan.after is None:
-        lines = _json_lines(plan.params)
+        lines = _lines(plan.params)
+    else:
+        diff = difflib.unified_diff(_lines(plan.before), _lines(plan.after), n=2, lineterm="")
+        lines = [line for line in diff if not line.startswith(("---", "+++", "@@"))]
     text = "\n".join(lines)
     if len(text) <= MAX_CODE:
         return text
     return text[:MAX_CODE] + "\n… (the whole plan: firedoor timeline --full)"
 
 
-def _json_lines(value: Any) -> list[str]:
-    if value in (None, [], {}):
-        return ["(nothing)"]
-    items = value if isinstance(value, list) else [value]
-    return [json.dumps(item, ensure_ascii=False, sort_keys=True) for item in items]
+def _lines(value: Any) -> list[str]:
+    """One fact a line, in the manner of YAML, which people read more easily than JSON."""
+    text = yaml.safe_dump(value, sort_keys=True, allow_unicode=True, default_flow_style=False)
+    return [line for line in text.splitlines() if line != "..."]
 
 
 def _until(moment: Any) -> str:

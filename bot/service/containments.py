@@ -181,6 +181,11 @@ class ContainmentDesk:
             self._drifting.discard(name)
             return True
 
+    def prepare_all(self) -> None:
+        """Let every gateway that was never set up find what it needs to start."""
+        for gateway in self._gateways.values():
+            gateway.prepare()
+
     def reconcile_all(self) -> None:
         for name in sorted(self._gateways):
             self.reconcile(name)

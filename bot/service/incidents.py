@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bot.errors import NotFound
+from bot.errors import BadInput, NotFound
 from bot.language.inputs import bind, match
 from bot.language.runbook import InputType, Runbook
 from bot.model.alert import Alert
@@ -53,7 +53,9 @@ class Incidents:
         runbooks: Mapping[str, Runbook],
         endpoints: Mapping[str, Endpoint],
         groups: Groups,
+        announce_in: str | None = None,
     ) -> None:
+        self._announce_in = announce_in
         self._groups = groups
         self._store, self._clock, self._recorder, self._runner = store, clock, recorder, runner
         self.runbooks, self.endpoints = runbooks, endpoints
@@ -82,12 +84,18 @@ class Incidents:
         now = self._clock.now()
         if alert.status == "resolved":
             return self._resolved(alert)
+        problems: list[str] = []
         for runbook in self.runbooks.values():
-            matched = match(runbook, alert, now)
-            if matched is None:
+            try:
+                matched = match(runbook, alert, now)
+                if matched is None:
+                    continue
+                trigger, given = matched
+                inputs = bind(runbook, given, self.endpoints, now)
+            except BadInput as error:
+                # One runbook that cannot take the alert must not keep another from taking it.
+                problems.append(f"{runbook.id}: {error}")
                 continue
-            trigger, given = matched
-            inputs = bind(runbook, given, self.endpoints, now)
             wish = StartRun(
                 runbook_id=runbook.id,
                 origin=Origin(kind="alert", actor=f"alert:{alert.source}"),
@@ -99,6 +107,8 @@ class Incidents:
             if taken.opened and taken.run_id:
                 self._runner.start(taken.run_id)
             return taken
+        if problems:
+            raise BadInput("; ".join(problems))
         with self._store.begin() as tx:
             tx.append(at=now, kind="alert_ignored", body=_alert_fact(alert), actor=_source(alert))
         return AlertTaken(fingerprint=alert.fingerprint, reason="no runbook has a trigger for it")
@@ -214,6 +224,15 @@ class Incidents:
             message=Message(title=incident.title),
         )
         tx.put_parcel(parcel, now)
+        if self._announce_in is not None:
+            announcement = Parcel(
+                key=f"{incident.id}:announcement",
+                incident_id=incident.id,
+                kind="post",
+                to=self._announce_in,
+                message=cards.opened_card(incident, channel, wish.origin.actor),
+            )
+            tx.put_parcel(announcement, now)
         return Started(incident, self._add_run(tx, incident, runbook, inputs, wish))
 
     def _add_run(

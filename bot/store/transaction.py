@@ -47,7 +47,7 @@ _SAVE_PARCEL = (
     .values(
         {
             name: sa.bindparam(name)
-            for name in ("parcel", "status", "attempts", "next_at", "ref", "error")
+            for name in ("parcel", "status", "attempts", "refusals", "next_at", "ref", "error")
         }
     )
 )
@@ -428,6 +428,7 @@ class SqlTransaction:
             "parcel": stored.parcel.model_dump_json(),
             "status": stored.status,
             "attempts": stored.attempts,
+            "refusals": stored.refusals,
             "next_at": _moment(stored.next_at),
             "ref": stored.ref.model_dump_json() if stored.ref else None,
             "error": stored.error,

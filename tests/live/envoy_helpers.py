@@ -91,7 +91,10 @@ class Upstream:
         self.checks_owner = False
         self.logins = 0
         self.revoked: set[str] = set()
+        self.refuses_all = False
         self.reached: list[tuple[str, str]] = []
+        self.paths: list[str] = []
+        self.clients: set[Any] = set()
         upstream = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -99,6 +102,8 @@ class Upstream:
             disable_nagle_algorithm = True  # headers and body are two writes
 
             def answer(self) -> None:
+                upstream.paths.append(self.path)
+                upstream.clients.add(self.client_address)
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length)
                 method = self.headers.get("X-HTTP-Method-Override", self.command)
@@ -118,6 +123,7 @@ class Upstream:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -141,7 +147,7 @@ class Upstream:
             return self._log_in(method, body)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            if token in self.revoked:
+            if self.refuses_all or token in self.revoked:
                 return 401, {}, {}
             key = self.tokens.key.public_key()
             subject = jwt.decode(token, key, algorithms=["RS256"])["sub"]
@@ -211,7 +217,7 @@ class Edge:
             name="orders",
             gateway="edge",
             public_url=self.url,
-            upstream_url=f"http://127.0.0.1:{self.upstream_port}",
+            upstream_url=self.upstream.url,
             login_path="/api/login",
             owner=("probe-owner", PASSWORD),
             stranger=("probe-stranger", PASSWORD),

@@ -694,6 +694,16 @@ class TestAccessLog:
         assert line["response_code"] == 401
         assert (line["sub"], line["role"], line["resource_owner"]) == (None, None, None)
 
+    def test_caller_cannot_write_the_path_or_its_address(self, edge: Edge) -> None:
+        """
+        What proxies tell each other in headers is not believed of a caller.
+        """
+        forged = {"x-envoy-original-path": "/health", "x-forwarded-for": "192.0.2.1"}
+        edge.get(ORDER_PATH, headers=forged)
+
+        until(lambda: bool(edge.log_lines(ORDER_PATH)), "the access log's line")
+        assert edge.log_lines(ORDER_PATH)[0]["client_ip"] == "127.0.0.1"
+
     def test_caller_cannot_write_the_owner(self, edge: Edge) -> None:
         """
         The owner comes from the service's answer only.

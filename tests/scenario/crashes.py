@@ -17,12 +17,27 @@ class Crash(BaseException):
 
 @dataclass
 class Tripwire:
-    """Passes a number of points, and crashes once at the one that ``at`` names (from 0)."""
+    """
+    Passes a number of points, and crashes once at the one that ``at`` names (from 0).
+
+    A point counts only if something that lasts has changed since the one before (``lasting``
+    counts these changes): a crash at either would leave the same behind.
+    """
 
     at: int | None = None
     passed: list[str] = field(default_factory=list)
+    lasting: int = 0
+    _at_last_point: int = -1
+
+    def changed(self, name: str) -> None:
+        """Something that lasts has changed; the process may be gone right after."""
+        self.lasting += 1
+        self.point(name)
 
     def point(self, name: str) -> None:
+        if self.lasting == self._at_last_point:
+            return
+        self._at_last_point = self.lasting
         self.passed.append(name)
         if len(self.passed) - 1 == self.at:
             raise Crash(name)
@@ -56,6 +71,7 @@ class Remembering:
         result = call()
         self._trip.point(f"after the durable step {name}")
         self._ended.append((name, result))
+        self._trip.lasting += 1
         self._next += 1
         return result
 
@@ -66,13 +82,15 @@ class Remembering:
         elif self._woken:
             self._woken = False
             self._ended.append(("wait", {}))
+            self._trip.lasting += 1
         else:
             raise Idle
         self._next += 1
 
 
 def wired(company: Company, trip: Tripwire) -> Company:
-    """Make a company crash at the tripwire's point: around commits, effects and durable steps."""
+    """Make a company crash at the tripwire's point: around commits, effects, messages and durable
+    steps."""
     ended: list[tuple[str, Any]] = []
 
     def prepare(world: World) -> None:
@@ -84,7 +102,7 @@ def wired(company: Company, trip: Tripwire) -> Company:
             with real() as tx:
                 yield tx
                 trip.point("before a commit")
-            trip.point("after a commit")
+            trip.changed("after a commit")
 
         def wake_anew(run_id: str) -> None:
             durable.begin()
@@ -95,8 +113,24 @@ def wired(company: Company, trip: Tripwire) -> Company:
         world.runner.durable = durable  # type: ignore[assignment]
 
     company.prepare = prepare
-    company.outside.then = lambda what: trip.point(f"after the effect: {what}")
+    company.outside.then = lambda what: trip.changed(f"after the effect: {what}")
+    for thing, names in (
+        (company.chat, ("open_channel", "post", "update")),
+        (company.mail, ("send",)),
+        (company.gateway, ("converge",)),
+    ):
+        for name in names:
+            setattr(thing, name, _watched(getattr(thing, name), trip))
     return company
+
+
+def _watched(call: Callable[..., Any], trip: Tripwire) -> Callable[..., Any]:
+    def watched(*args: Any) -> Any:
+        result = call(*args)
+        trip.changed(f"after {call.__name__}")
+        return result
+
+    return watched
 
 
 def play(company: Company, begin: Callable[[Company], Any]) -> None:

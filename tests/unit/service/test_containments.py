@@ -1,0 +1,474 @@
+"""The desk of containments: the set in force is what every gateway is brought to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.errors import BadInput, NotFound, ProviderRefused, ProviderUnreachable
+from bot.model.containment import Containment, Control, ControlKind
+from bot.service.containments import ContainmentDesk
+from bot.store import SqlStore
+from bot.testing import START, FakeClock, FakeGateway
+
+IRIS = "slack:U0IRIS"
+
+
+def held(
+    id_: str = "c1",
+    path: str = "/api/orders",
+    kind: ControlKind = ControlKind.CLOSE,
+    *,
+    gateway: str = "edge",
+    hours: float = 4.0,
+    **fields: Any,
+) -> Containment:
+    return Containment(
+        id=id_,
+        incident_id=fields.get("incident_id", "INC-1"),
+        run_id="INC-1-R1",
+        step_id="close",
+        gateway=gateway,
+        control=Control(kind=kind, method="GET", path=path, rate_per_s=fields.get("rate_per_s")),
+        owner="slack:U0SAM",
+        reason="Cross-owner reads",
+        since=START,
+        expires_at=START + timedelta(hours=hours),
+    )
+
+
+class Desk:
+    """A desk over gateways that outlive it, so that it can be restarted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.edge, self.west = FakeGateway("edge"), FakeGateway("west")
+        self.gateways = {"edge": self.edge, "west": self.west}
+        self.store = SqlStore(f"sqlite:///{folder / 'firedoor.sqlite'}")
+        self.store.migrate()
+        self.told: list[tuple[Containment, str]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self.desk = ContainmentDesk(
+            self.store,
+            self.gateways,
+            self.clock,
+            on_expired=lambda _tx, containment, what: self.told.append((containment, what)),
+        )
+
+    def kinds(self) -> list[str]:
+        with self.store.read() as tx:
+            return [record.kind for record in tx.records()]
+
+    def paths(self, gateway: FakeGateway | None = None) -> list[str]:
+        """Return what a gateway really holds."""
+        return sorted(control.path for control in (gateway or self.edge).controls)
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.store.close()
+
+
+class TestHold:
+    def test_it_is_in_force_at_the_gateway_when_it_returns(self, at):
+        """
+        Held means that the gateway itself reports it.
+        """
+        at.desk.hold(held())
+
+        assert at.paths() == ["/api/orders"]
+        assert at.desk.in_force("edge") == (held(),)
+        assert at.desk.get("c1") == held()
+        assert at.kinds() == ["containment_held", "gateway_converged"]
+
+    def test_asking_twice_holds_once(self, at):
+        """
+        A step that is repeated after a crash neither adds nor journals a second one.
+        """
+        at.desk.hold(held())
+        at.desk.hold(held())
+
+        assert len(at.edge.controls) == 1
+        assert at.kinds().count("containment_held") == 1
+        assert at.edge.writes == 1
+
+    def test_overlapping_incidents_compose(self, at):
+        """
+        What several incidents ask of one gateway is in force together.
+        """
+        at.desk.hold(held("c1", incident_id="INC-1"))
+        at.desk.hold(held("c2", "/api/users", incident_id="INC-2"))
+        at.desk.hold(held("c3", "/api/orders", ControlKind.THROTTLE, rate_per_s=1.0))
+
+        assert at.paths() == ["/api/orders", "/api/orders", "/api/users"]
+        assert [c.id for c in at.desk.in_force("edge", "GET /api/orders")] == ["c1", "c3"]
+
+    def test_gateways_are_separate(self, at):
+        """
+        What is held at one gateway is not written to another.
+        """
+        at.desk.hold(held("c1", gateway="west"))
+
+        assert (at.edge.writes, at.paths(at.west)) == (0, ["/api/orders"])
+
+    def test_a_refused_configuration_is_withdrawn(self, at):
+        """
+        What the gateway refuses was never in force, and does not spoil the next one.
+        """
+        at.desk.hold(held("c1"))
+        at.edge.refuses = True
+
+        with pytest.raises(ProviderRefused):
+            at.desk.hold(held("c2", "/bad"))
+
+        assert [c.id for c in at.desk.in_force("edge")] == ["c1"]
+        assert at.paths() == ["/api/orders"]
+        assert at.kinds()[-1] == "containment_withdrawn"
+        at.edge.refuses = False
+        at.desk.hold(held("c3", "/good"))
+        assert at.paths() == ["/api/orders", "/good"]
+
+    def test_an_unknown_gateway_is_bad_input(self, at):
+        """
+        Nothing is held where there is nothing.
+        """
+        with pytest.raises(BadInput, match=r"east.*edge, west"):
+            at.desk.hold(held(gateway="east"))
+
+        assert at.kinds() == []
+
+
+class TestLift:
+    def test_lifting_one_keeps_what_another_incident_holds(self, at):
+        """
+        The same endpoint closed by two incidents stays closed until both let go.
+        """
+        at.desk.hold(held("c1", incident_id="INC-1"))
+        at.desk.hold(held("c2", incident_id="INC-2"))
+
+        at.desk.lift(["c1"], IRIS)
+
+        assert at.paths() == ["/api/orders"]
+        at.desk.lift(["c2"], IRIS)
+        assert at.paths() == []
+
+    def test_the_gateway_is_as_it_was(self, at):
+        """
+        After the last one is lifted, the gateway reports what it reported before the first.
+        """
+        before = at.edge.observe()
+        at.desk.hold(held())
+
+        at.desk.lift(["c1"], IRIS)
+
+        assert at.edge.observe() == before
+
+    def test_it_is_safe_to_repeat(self, at):
+        """
+        Who lifted first is who lifted it.
+        """
+        at.desk.hold(held())
+        at.desk.lift(["c1"], IRIS)
+        at.desk.lift(["c1"], "slack:U0SAM")
+
+        assert at.desk.get("c1").lifted_by == IRIS
+        assert at.kinds().count("containment_lifted") == 1
+
+    def test_one_unknown_id_lifts_none(self, at):
+        """
+        All or nothing: nothing is reopened by half a request.
+        """
+        at.desk.hold(held())
+
+        with pytest.raises(NotFound, match="nothing was lifted"):
+            at.desk.lift(["c1", "c9"], IRIS)
+
+        assert at.desk.get("c1").lifted_at is None
+        assert at.paths() == ["/api/orders"]
+
+    def test_a_process_that_does_not_write_to_gateways_only_releases(self, at):
+        """
+        The command line ends it in the store; the serving process converges.
+        """
+        at.desk.hold(held())
+        other = ContainmentDesk(at.store, at.gateways, at.clock)
+
+        assert other.release(["c1"], "cli:sam") == ["edge"]
+        assert at.paths() == ["/api/orders"]
+        at.desk.catch_up()
+
+        assert at.paths() == []
+        assert "gateway_drifted" not in at.kinds()
+
+
+class TestExpiry:
+    def test_it_ends_by_the_clock(self, at):
+        """
+        Not a moment before, and then at the next round.
+        """
+        at.desk.hold(held(hours=4))
+        at.clock.advance(hours=4, microseconds=-1)
+        assert at.desk.expire_due() == []
+
+        at.clock.advance(microseconds=1)
+        ended = at.desk.expire_due()
+
+        assert [c.id for c in ended] == ["c1"]
+        assert at.paths() == []
+        assert at.desk.get("c1").lifted_by == "expiry"
+        assert at.kinds() == [
+            "containment_held",
+            "gateway_converged",
+            "containment_expired",
+            "gateway_converged",
+        ]
+
+    def test_people_are_told_of_the_containment_as_it_ended(self, at):
+        """
+        Whoever is told can be told when it ended.
+        """
+        at.desk.hold(held(hours=4))
+        at.clock.advance(hours=5)
+        at.desk.expire_due()
+
+        assert at.told == [(at.desk.get("c1"), "expired")]
+        assert at.told[0][0].lifted_at == at.clock.now()
+
+    def test_it_is_over_once(self, at):
+        """
+        The next round finds nothing to end.
+        """
+        at.desk.hold(held(hours=4))
+        at.clock.advance(hours=5)
+        at.desk.expire_due()
+
+        assert at.desk.expire_due() == []
+        assert len(at.told) == 1
+
+    def test_it_fires_after_a_restart_that_slept_past_it(self, at):
+        """
+        The clock decides, not a timer that a process holds.
+        """
+        at.desk.hold(held("c1", hours=4))
+        at.desk.hold(held("c2", "/api/users", hours=24))
+        at.clock.advance(hours=10)
+        at.restart()
+
+        at.desk.expire_due()
+
+        assert at.paths() == ["/api/users"]
+        assert "gateway_drifted" not in at.kinds()
+
+    def test_one_that_expires_leaves_the_others(self, at):
+        """
+        The same endpoint held twice is open only after the later expiry.
+        """
+        at.desk.hold(held("c1", hours=4))
+        at.desk.hold(held("c2", hours=8))
+        at.clock.advance(hours=5)
+        at.desk.expire_due()
+
+        assert at.paths() == ["/api/orders"]
+
+    def test_it_is_ended_even_if_the_gateway_is_down(self, at):
+        """
+        The gateway is brought back as soon as it answers.
+        """
+        at.desk.hold(held(hours=4))
+        at.clock.advance(hours=5)
+        at.edge.down = True
+        at.desk.expire_due()
+        assert at.desk.in_force("edge") == ()
+
+        at.edge.down = False
+        at.desk.catch_up()
+
+        assert at.paths() == []
+
+    def test_extending_moves_the_expiry(self, at):
+        """
+        The new time counts from now, and is what the keeper looks at.
+        """
+        at.desk.hold(held(hours=4))
+        at.clock.advance(hours=3)
+
+        extended = at.desk.extend("c1", 7200, IRIS)
+
+        assert extended.expires_at == START + timedelta(hours=5)
+        at.clock.advance(hours=1, minutes=30)
+        assert at.desk.expire_due() == []
+        at.clock.advance(minutes=30)
+        assert [c.id for c in at.desk.expire_due()] == ["c1"]
+        assert at.kinds().count("containment_extended") == 1
+
+    @pytest.mark.parametrize("id_", ["c1", "c9"], ids=["lifted", "unknown"])
+    def test_only_what_is_in_force_can_be_extended(self, at, id_):
+        """
+        What was reopened is not closed again by extending it.
+        """
+        at.desk.hold(held())
+        at.desk.lift(["c1"], IRIS)
+
+        with pytest.raises(NotFound, match="nothing was extended"):
+            at.desk.extend(id_, 60, IRIS)
+
+        assert at.desk.expire_due() == []
+
+
+class TestGatewayDown:
+    def test_the_containment_stays_wanted_and_is_converged_to_later(self, at):
+        """
+        The caller hears that it is not in force yet; the keeper sees to it.
+        """
+        at.edge.down = True
+
+        with pytest.raises(ProviderUnreachable):
+            at.desk.hold(held())
+        assert [c.id for c in at.desk.in_force("edge")] == ["c1"]
+        at.desk.catch_up()
+        assert at.paths() == []
+
+        at.edge.down = False
+        at.desk.catch_up()
+
+        assert at.paths() == ["/api/orders"]
+
+    def test_a_lift_that_does_not_reach_the_gateway_is_made_good(self, at):
+        """
+        What was lifted is reopened as soon as the gateway answers.
+        """
+        at.desk.hold(held())
+        at.edge.down = True
+        with pytest.raises(ProviderUnreachable):
+            at.desk.lift(["c1"], IRIS)
+
+        at.edge.down = False
+        at.desk.catch_up()
+
+        assert at.paths() == []
+
+    def test_another_gateway_is_not_kept_waiting(self, at):
+        """
+        One that is down does not keep the keeper from the others.
+        """
+        at.desk.hold(held("c1", gateway="edge", hours=1))
+        at.desk.hold(held("c2", gateway="west", hours=1))
+        at.clock.advance(hours=2)
+        at.edge.down = True
+
+        at.desk.expire_due()
+
+        assert at.paths(at.west) == []
+
+    def test_a_restarted_gateway_is_brought_back(self, at):
+        """
+        One that forgot everything gets what is in force.
+        """
+        at.desk.hold(held())
+        at.edge.controls = ()
+
+        assert at.desk.reconcile("edge")
+
+        assert at.paths() == ["/api/orders"]
+
+    def test_silence_is_journaled_once(self, at):
+        """
+        A gateway that is down for an hour is one line, not thousands.
+        """
+        at.edge.down = True
+        for _ in range(5):
+            assert not at.desk.reconcile("edge")
+
+        assert at.kinds() == ["gateway_drifted"]
+        at.edge.down = False
+        assert at.desk.reconcile("edge")
+        at.edge.down = True
+        at.desk.reconcile("edge")
+        assert at.kinds().count("gateway_drifted") == 2
+
+
+class TestDrift:
+    def test_it_is_journaled_once_and_mended(self, at):
+        """
+        Someone else changed the gateway: it is brought back, and the journal says what was seen.
+        """
+        at.desk.hold(held())
+        at.edge.controls = (held("x", "/theirs").control,)
+        seen, wanted = at.edge.observe(), at.edge.version_of([held().control])
+
+        assert at.desk.reconcile("edge")
+        at.desk.reconcile_all()
+
+        assert at.paths() == ["/api/orders"]
+        with at.store.read() as tx:
+            (drift,) = tx.records(kind="gateway_drifted")
+        assert drift.body == {"gateway": "edge", "wanted": wanted, "seen": seen, "message": ""}
+
+    def test_drift_that_cannot_be_mended_is_journaled_once(self, at):
+        """
+        A gateway that refuses to be brought back is tried again, quietly.
+        """
+        at.desk.hold(held())
+        at.edge.controls = ()
+        at.edge.refuses = True
+        for _ in range(3):
+            assert not at.desk.reconcile("edge")
+
+        assert at.kinds().count("gateway_drifted") == 1
+
+    def test_a_gateway_where_it_should_be_is_left_alone(self, at):
+        """
+        Comparing writes nothing, to the gateway or the journal.
+        """
+        at.desk.hold(held())
+        before = at.kinds()
+
+        at.desk.reconcile_all()
+        at.desk.catch_up()
+
+        assert (at.edge.writes, at.kinds()) == (1, before)
+
+    def test_our_own_change_that_is_still_to_come_is_no_drift(self, at):
+        """
+        An expiry is a change of ours: nobody has to ask who did it. Not even after a restart.
+        """
+        at.desk.hold(held(hours=1))
+        at.clock.advance(hours=2)
+        at.edge.down = True
+        at.desk.expire_due()
+        at.edge.down = False
+        at.restart()
+
+        at.desk.reconcile_all()
+
+        assert at.paths() == []
+        drifts = at.kinds().count("gateway_drifted")
+        assert drifts == 1, "the silence only"
+
+
+class TestDefaultGateway:
+    def test_the_only_one_serves_every_endpoint(self, at):
+        """
+        With one gateway nobody has to name it.
+        """
+        desk = ContainmentDesk(at.store, {"edge": at.edge}, at.clock)
+
+        assert desk.default_gateway("GET /x") == "edge"
+
+    @pytest.mark.parametrize("names", [(), ("edge", "west")], ids=["none", "several"])
+    def test_none_or_several_must_be_named(self, at, names):
+        """
+        Guessing which gateway to change is not our business.
+        """
+        desk = ContainmentDesk(at.store, {n: at.gateways[n] for n in names}, at.clock)
+
+        with pytest.raises(BadInput, match="Name one"):
+            desk.default_gateway("GET /x")
