@@ -26,7 +26,12 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     known = wiring.actions()
     found: dict[str, tuple[Problem, ...]] = {}
     for path in files:
-        text, problems = read_text(path)
+        try:
+            text, problems = read_text(path)
+        except OSError as error:
+            raise BadInput(
+                f"{path} cannot be read ({error.strerror}); nothing was checked."
+            ) from None
         found[str(path)] = problems if text is None else check_text(text, str(path), known)[1]
     count = sum(len(problems) for problems in found.values())
     if as_json:
