@@ -175,6 +175,7 @@ def connect(settings: Settings, endpoints: Mapping[str, Endpoint], chat: Chat | 
     for name, p in settings.probes.items():
         made[Prober, name] = Prober(
             name=name,
+            gateway=p.gateway,
             public_url=settings.gateways[p.gateway].public_url,
             upstream_url=p.upstream_url,
             login_path=p.login_path,

@@ -149,17 +149,20 @@ class AwsIam:
 
     @cached_property
     def _session(self) -> Any:
+        import boto3.session
         import botocore.session
 
         # At level DEBUG botocore logs whole answers, and those of CreateAccessKey hold the secret.
         logging.getLogger("botocore").setLevel(logging.INFO)
-        return botocore.session.Session(
+        # boto3 leaves it to botocore what a session reads; without this, the user's files.
+        reads_nothing = botocore.session.Session(
             session_vars={
                 "profile": (None, None, None, None),
                 "config_file": (None, None, os.devnull, None),
                 "credentials_file": (None, None, os.devnull, None),
             }
         )
+        return boto3.session.Session(botocore_session=reads_nothing)
 
     @cached_property
     def _iam(self) -> Any:
@@ -180,7 +183,7 @@ class AwsIam:
             ignore_configured_endpoint_urls=True,
             proxies={} if self.endpoint_url else None,
         )
-        return self._session.create_client(
+        return self._session.client(
             service,
             region_name=self.region,
             endpoint_url=self.endpoint_url,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import requests
 
 from bot.errors import FiredoorError, ProviderRefused, ProviderUnreachable
+
+if TYPE_CHECKING:
+    import hvac
 
 
 class CasMismatch(ProviderRefused):
@@ -28,8 +32,8 @@ class VaultKv:
     """
     A KV v2 mount and the token to use it.
 
-    Neither proxies nor tokens are taken from the environment, and redirects are not followed: the
-    token goes to ``url`` and nowhere else.
+    Neither proxies, certificates nor tokens are taken from the environment, and redirects are not
+    followed: the token goes to ``url`` and nowhere else.
 
     Attributes:
         name: As ``firedoor.yaml`` names it.
@@ -56,8 +60,11 @@ class VaultKv:
 
             ProviderRefused: The token may not read it.
         """
-        params = {} if version is None else {"version": str(version)}
-        body = self._call("GET", f"{self.mount}/data/{path}", params=params)
+        body = self._call(
+            lambda client: client.secrets.kv.v2.read_secret_version(
+                path, version, mount_point=self.mount, raise_on_deleted_version=True
+            )
+        )
         found = (body or {}).get("data") or {}
         if found.get("data") is None:
             return None
@@ -74,9 +81,9 @@ class VaultKv:
             ProviderRefused: The token may not write it.
         """
         body = self._call(
-            "POST",
-            f"{self.mount}/data/{path}",
-            json={"options": {"cas": cas}, "data": dict(data)},
+            lambda client: client.secrets.kv.v2.create_or_update_secret(
+                path, dict(data), cas, mount_point=self.mount
+            )
         )
         if body is None:
             raise ProviderRefused(
@@ -89,7 +96,7 @@ class VaultKv:
         """Tell whether the token may write a secret; None if it may not ask that."""
         asked = f"{self.mount}/data/{path}"
         try:
-            body = self._call("POST", "sys/capabilities-self", json={"paths": [asked]})
+            body = self._call(lambda client: client.sys.get_capabilities([asked]))
         except ProviderRefused:
             return None
         found = set(((body or {}).get("data") or {}).get(asked, ()))
@@ -103,44 +110,70 @@ class VaultKv:
 
             ProviderRefused: The token is not valid, or may not look itself up.
         """
-        codes = {"sealedcode": "200", "uninitcode": "200", "standbyok": "true"}
-        health = self._call("GET", "sys/health", params=codes) or {}
-        if health.get("sealed", True):
+        health = self._call(
+            lambda client: client.sys.read_health_status(
+                standby_ok="true", sealed_code=200, uninit_code=200, method="GET"
+            )
+        )
+        if (health or {}).get("sealed", True):
             raise self._sealed()
-        token = (self._call("GET", "auth/token/lookup-self") or {}).get("data") or {}
+        found = self._call(lambda client: client.auth.token.lookup_self())
+        token = (found or {}).get("data") or {}
         ttl_s = int(token.get("ttl", 0))
         lifetime = f"for {ttl_s / 3600:.1f} h" if ttl_s else "without end"
         return f"version {health.get('version', '?')}, unsealed, token valid {lifetime}"
 
-    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any] | None:
+    def _call(self, ask: Callable[[hvac.Client], Any]) -> dict[str, Any] | None:
         """Return the answer's JSON; None for 404. What is raised holds nothing of the bodies."""
+        from hvac.exceptions import InvalidPath, VaultError
+
         problem: FiredoorError
+        answers: list[requests.Response] = []
         try:
             with requests.Session() as session:
-                session.trust_env = False
-                answer = session.request(
-                    method,
-                    f"{self.url.rstrip('/')}/v1/{path}",
-                    headers={"X-Vault-Token": self.token, "X-Vault-Request": "true"},
-                    timeout=self.timeout_s,
-                    allow_redirects=False,
-                    verify=self.ca_file or True,
-                    **options,
-                )
+                session.hooks["response"].append(lambda answer, **_: _keep(answer, answers))
+                found = ask(self._client(session))
+            if isinstance(found, dict):
+                return found
+            # hvac hands on as they are: redirects, bodies that are no JSON, and all about health.
+            answer = answers[-1]
             if 200 <= answer.status_code < 300:
                 return dict(answer.json()) if answer.content else {}
             if answer.status_code == 404:
                 return None
-            problem = self._problem(answer, method, path)
+            problem = self._problem(answer)
+        except InvalidPath:
+            return None
+        except VaultError:
+            # It tells neither the status nor when to come back; the answer does. Raised below,
+            # after the library's exception, which holds the body, is gone.
+            problem = self._problem(answers[-1])
         except requests.RequestException as error:
-            # Raised below, after the library's exception, which holds the request, is gone.
             problem = ProviderUnreachable(
                 f"Vault {self.name!r} at {self.url} gives no usable answer "
                 f"({type(error).__name__}); start it, or mend its url in firedoor.yaml."
             )
         raise problem
 
-    def _problem(self, answer: requests.Response, method: str, path: str) -> FiredoorError:
+    def _client(self, session: requests.Session) -> hvac.Client:
+        import hvac
+
+        session.trust_env = False
+        session.verify = self.ca_file or True  # goes before that of the client
+        return hvac.Client(
+            # Never empty, nor is anything else: the client would look in the environment.
+            url=f"{self.url.rstrip('/')}/",
+            token=self.token,
+            cert=("", ""),
+            verify=session.verify,
+            timeout=self.timeout_s,  # type: ignore[arg-type]  # requests takes fractions
+            allow_redirects=False,
+            session=session,
+        )
+
+    def _problem(self, answer: requests.Response) -> FiredoorError:
+        method = answer.request.method
+        path = unquote(urlsplit(answer.url).path).partition("/v1/")[2]
         status = answer.status_code
         if status == 503 and "sealed" in answer.text:
             return self._sealed()
@@ -175,3 +208,10 @@ class VaultKv:
             f"Vault {self.name!r} at {self.url} is sealed or not initialized, so no secret can "
             "be read or written; unseal it."
         )
+
+
+def _keep(answer: requests.Response, answers: list[requests.Response]) -> None:
+    answers.append(answer)
+    if not answer.ok:
+        # hvac looks for reasons in a refusal's JSON, and breaks on any that is no object.
+        answer.headers.pop("Content-Type", None)

@@ -124,7 +124,8 @@ class EnvoyGateway:
         If Envoy is down the file is written all the same, so that it starts with the set.
 
         Raises:
-            ProviderUnreachable: No usable answer, or the version was not taken in time.
+            ProviderUnreachable: No usable answer, the version was not taken in time, or the file
+                cannot be written.
 
             ProviderRefused: Envoy refuses the routes; the earlier ones serve on, and are back in
                 the file.
@@ -134,14 +135,20 @@ class EnvoyGateway:
         response = self.response(controls)
         wanted, text = str(response["version_info"]), _text(response)
         with self._writing:
-            on_disk = self._rds_file.read_bytes() if self._rds_file.exists() else None
+            on_disk = self._on_disk()
             refusals_before: int | None = None
             with contextlib.suppress(ProviderUnreachable):
-                if on_disk == text and self.observe() == wanted:
+                if self._is_served(on_disk) and on_disk == text:
                     return wanted
                 refusals_before = self._refusals()
-            self._keep_before(on_disk)
-            self._write(text)
+            try:
+                self._keep_before(on_disk)
+                self._write(text)
+            except OSError as error:
+                raise ProviderUnreachable(
+                    f"The routes of gateway {self._name} cannot be written to {self._rds_file} "
+                    f"({error.strerror}); the gateway was not changed. Mend the disk or its rights."
+                ) from None
             try:
                 self._wait_taken(wanted, refusals_before)
             except ProviderRefused:
@@ -183,6 +190,20 @@ class EnvoyGateway:
         return self._base[1]
 
     # --- the file ------------------------------------------------------------------------------
+
+    def _on_disk(self) -> bytes | None:
+        try:
+            return self._rds_file.read_bytes()
+        except OSError:
+            return None  # writing it says what is wrong, if it still is
+
+    def _is_served(self, on_disk: bytes | None) -> bool:
+        """Tell whether Envoy serves what is in the file; then nothing older is kept any more."""
+        version = _version_in(on_disk)
+        if version is None or self.observe() != version:
+            return False
+        self._before.unlink(missing_ok=True)
+        return True
 
     def _write(self, text: bytes) -> None:
         """Replace the file in one step that Envoy sees once, and that survives a power cut."""
@@ -273,6 +294,13 @@ def _read_base(file: Path) -> dict[str, Any]:
         raise BadInput("not a RouteConfiguration with a name and virtual_hosts")
     base.pop("@type", None)
     return base
+
+
+def _version_in(content: bytes | None) -> str | None:
+    try:
+        return str(json.loads(content or b"")["version_info"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _is_ours(content: bytes) -> bool:

@@ -31,8 +31,7 @@ def serve(ctx: click.Context, ready_file: str | None) -> None:
     settings = settings_of(ctx)
     log_to_stderr(settings)
     end_on_terminate()
-    listener = _listen(settings)
-    with engine(settings) as service:
+    with engine(settings) as service, _listen(settings) as listener:
         door = _slack_door(settings, service)
         app = create_app(
             service, tokens={name: hook.token.reveal() for name, hook in settings.webhooks.items()}

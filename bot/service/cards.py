@@ -197,7 +197,8 @@ def plan_text(plan: Plan) -> str:
         lines = _lines(plan.params)
     else:
         diff = difflib.unified_diff(_lines(plan.before), _lines(plan.after), n=2, lineterm="")
-        lines = [line for line in diff if not line.startswith(("---", "+++", "@@"))]
+        # The first two lines name files; every other one of content begins with a sign or space.
+        lines = [line for line in [*diff][2:] if not line.startswith("@@")]
     text = "\n".join(lines)
     if len(text) <= MAX_CODE:
         return text

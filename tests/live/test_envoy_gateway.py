@@ -539,6 +539,23 @@ class TestEnvoyGateway:
 
         assert edge.files.rds_file.read_bytes() == before
 
+    def test_refusal_never_goes_back_further_than_what_was_served(self, edge: Edge) -> None:
+        """
+        Routes that Envoy took only later, when it was started again, are the ones that come back.
+        """
+        edge.stop()
+        with pytest.raises(ProviderUnreachable):
+            edge.adapter(take_timeout_s=0.1).converge([close_control()])
+        edge.start()
+
+        with pytest.raises(ProviderRefused):
+            edge.gateway.converge([close_control(), close_control("/" + "x" * 400)])
+
+        assert edge.status(ORDER_PATH) == 503
+        edge.stop()
+        edge.start()
+        assert edge.status(ORDER_PATH) == 503
+
     def test_gateway_that_is_down_is_unreachable_and_starts_contained(self, edge: Edge) -> None:
         """
         With Envoy down the caller is told so; Envoy starts with what was asked for.

@@ -104,6 +104,17 @@ class TestFiles:
             gateway.converge([CLOSE])
         assert not (tmp_path / "rds").exists()
 
+    def test_file_that_cannot_be_written_is_said(
+        self, gateway: EnvoyGateway, tmp_path: Path
+    ) -> None:
+        """
+        Trouble with the disk is no answer of the gateway, and nothing was changed.
+        """
+        (tmp_path / "rds").write_text("a file, where the folder should be")
+
+        with pytest.raises(ProviderUnreachable, match="cannot be written"):
+            gateway.converge([CLOSE])
+
     def test_no_admin_interface_is_unreachable(self, gateway: EnvoyGateway) -> None:
         """
         What Envoy serves is not known without Envoy's word.
