@@ -318,30 +318,45 @@ class Background:
             thread.join(timeout=5.0)
 
     def _keep(self) -> None:
+        keep, sweep, reconcile = _Guard("keeper"), _Guard("sweep"), _Guard("reconcile")
         next_reconcile_s = 0.0
         elapsed_s = 0.0
         while not self._stop.is_set():
-            _guarded("keeper", self._service.tick)
-            _guarded("sweep", self._runner.sweep)
+            keep(self._service.tick)
+            sweep(self._runner.sweep)
             if elapsed_s >= next_reconcile_s:
-                _guarded("reconcile", self._service.desk.reconcile_all)
+                reconcile(self._service.desk.reconcile_all)
                 next_reconcile_s = elapsed_s + RECONCILE_S
             self._stop.wait(TICK_S)
             elapsed_s += TICK_S
 
     def _send(self, outbox: Outbox) -> None:
+        send = _Guard("sender")
         while not self._stop.is_set():
-            sent = _guarded("sender", outbox.flush)
+            sent = send(outbox.flush)
             self._stop.wait(0.05 if sent else TICK_S / 2)
 
 
-def _guarded(what: str, call: Callable[[], Any]) -> Any:
-    """Run one round of a background duty; a failed round must not end the duty."""
-    try:
-        return call()
-    except FiredoorError as error:
-        log.warning("%s: %s", what, error)
-    except Exception:
-        # The edge of a thread: it must live, and say what happened.
-        log.exception("%s stopped in one round; it goes on", what)
-    return None
+class _Guard:
+    """Runs the rounds of one background duty: a failed round must not end the duty, and the same
+    failure is said once."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._said = what, ""
+
+    def __call__(self, call: Callable[[], Any]) -> Any:
+        try:
+            result = call()
+        except FiredoorError as error:
+            if str(error) != self._said:
+                log.warning("%s: %s", self._what, error)
+            self._said = str(error)
+        except Exception:
+            # The edge of a thread: it must live, and say what happened.
+            log.exception("%s stopped in one round; it goes on", self._what)
+        else:
+            if self._said:
+                log.info("%s: works again", self._what)
+            self._said = ""
+            return result
+        return None

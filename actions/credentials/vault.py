@@ -96,7 +96,9 @@ class VaultKv:
         """Tell whether the token may write a secret; None if it may not ask that."""
         asked = f"{self.mount}/data/{path}"
         try:
-            body = self._call(lambda client: client.sys.get_capabilities([asked]))
+            body = self._call(
+                lambda client: client.sys.get_capabilities([asked])  # type: ignore[no-untyped-call]
+            )
         except ProviderRefused:
             return None
         found = set(((body or {}).get("data") or {}).get(asked, ()))
@@ -115,7 +117,8 @@ class VaultKv:
                 standby_ok="true", sealed_code=200, uninit_code=200, method="GET"
             )
         )
-        if (health or {}).get("sealed", True):
+        health = health or {}
+        if health.get("sealed", True):
             raise self._sealed()
         found = self._call(lambda client: client.auth.token.lookup_self())
         token = (found or {}).get("data") or {}

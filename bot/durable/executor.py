@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID
+from sqlalchemy.exc import DBAPIError
 
+from bot.errors import StoreUnavailable
 from bot.ports import Store
 from bot.service.drive import Driver
 
@@ -99,13 +101,21 @@ class DbosExecutor:
         DBOS.destroy(destroy_registry=False)
 
     def start(self, run_id: str) -> None:
-        with SetWorkflowID(run_id):
-            DBOS.start_workflow(_drive_workflow, run_id)
+        try:
+            with SetWorkflowID(run_id):
+                DBOS.start_workflow(_drive_workflow, run_id)
+        except DBAPIError as error:
+            # The run is in the journal; a later sweep begins its drive.
+            log.warning("%s is begun later: the executor's database says %s", run_id, error.orig)
 
     def wake(self, run_id: str) -> None:
         with self._lock:
             workflow_id = self._workflow_of.get(run_id, run_id)
-        DBOS.send(workflow_id, "wake", TOPIC)
+        try:
+            DBOS.send(workflow_id, "wake", TOPIC)
+        except DBAPIError as error:
+            # The message is in the mailbox; a later sweep repeats the wake.
+            log.warning("%s is woken later: the executor's database says %s", run_id, error.orig)
 
     def sweep(self) -> None:
         """Begin the drive of every unfinished run that nobody drives, and repeat lost wakes.
@@ -123,8 +133,14 @@ class DbosExecutor:
         self._unread = mailboxes
         idle = [run_id for run_id in unfinished if run_id not in driving]
         self._idle = {run_id: self._idle.get(run_id, 0) + 1 for run_id in idle}
-        for run_id in idle:
-            self._begin_again(run_id, believed=self._idle[run_id] >= SWEEPS_TO_BELIEVE)
+        try:
+            for run_id in idle:
+                self._begin_again(run_id, believed=self._idle[run_id] >= SWEEPS_TO_BELIEVE)
+        except DBAPIError as error:
+            raise StoreUnavailable(
+                f"The executor's database {self._database} cannot be used ({error.orig}); runs "
+                "wait until it can. Free disk space, or restore the file and its permissions."
+            ) from error
 
     def _begin_again(self, run_id: str, *, believed: bool) -> None:
         found = DBOS.list_workflows(workflow_id_prefix=run_id, load_input=False, load_output=False)

@@ -80,8 +80,8 @@ class Service:
         """Return what works: ``store`` is ``ok`` or why it cannot be used, likewise the rest."""
         store = "ok"
         try:
-            with self.store.read() as tx:
-                tx.runs(unfinished=True)
+            with self.store.begin() as tx:
+                tx.touch(self.clock.now())
         except StoreUnavailable as error:
             store = str(error)
         trouble = [outbox.trouble for outbox in self.outboxes if outbox.trouble]

@@ -109,6 +109,13 @@ outbox = sa.Table(
     sa.Column("error", sa.Text, nullable=False, server_default=""),
 )
 
+heartbeat = sa.Table(
+    "heartbeat",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Text, nullable=False),
+)
+
 evidence = sa.Table(
     "evidence",
     metadata,

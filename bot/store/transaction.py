@@ -435,6 +435,11 @@ class SqlTransaction:
         }
         self._execute(_SAVE_PARCEL, values)
 
+    def touch(self, at: datetime) -> None:
+        updated = self._execute(t.heartbeat.update().values(at=_moment(at)))
+        if updated.rowcount == 0:
+            self._execute(t.heartbeat.insert().values(id=1, at=_moment(at)))
+
     # --- evidence ------------------------------------------------------------------------------
 
     def add_evidence(self, incident_id: str, evidence: Evidence) -> None:

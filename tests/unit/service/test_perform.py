@@ -24,7 +24,7 @@ from bot.errors import (
 from bot.model.events import StepFailed
 from bot.model.incident import RunStatus
 from bot.model.outcome import Outcome, Proof
-from tests.scenario.company import IRIS, SAM, TRIGGER, Company, text_of
+from tests.scenario.company import IRIS, SAM, Company, text_of
 
 SET = """
 - id: set
@@ -36,6 +36,9 @@ LOOK = """
   uses: acme.look
   with: {key: door}
 """
+
+
+INPUT = "inputs:\n  endpoint: {type: endpoint}\n"
 
 
 def failure(company: Company, step: str = "set") -> StepFailed:
@@ -186,7 +189,6 @@ class TestOutcomes:
         "value",
         [
             pytest.param(object(), id="an-object"),
-            pytest.param("\ud800", id="half-a-character"),
             pytest.param(b"\xff", id="bytes"),
         ],
     )
@@ -198,6 +200,15 @@ class TestOutcomes:
 
         assert failure(company, "odd").error == "ambiguous"
         assert company.ask().kind == "decision"
+        company.world.service.reports.audit()
+
+    def test_half_a_character_is_not_kept(self, company_of):
+        """
+        What no file and no database can hold is replaced, and the run goes on.
+        """
+        company = odd(company_of, lambda *_: Outcome(facts={"value": "a\ud800b"}))
+
+        assert company.state().steps["odd"].facts["value"] == "a?b"
         company.world.service.reports.audit()
 
     def test_nothing_instead_of_an_outcome_too(self, company_of):
@@ -254,7 +265,7 @@ class TestProof:
 
 
 class TestTime:
-    def test_a_call_that_takes_too_long_is_given_up_and_not_doubled(self, company_of):
+    def test_a_call_that_takes_too_long_is_given_up_and_not_doubled(self, company_of, monkeypatch):
         """
         A second call is not started while the first still runs: two would race each other.
         """
@@ -265,7 +276,8 @@ class TestTime:
             release.wait(60)
             return Outcome()
 
-        company = odd(company_of, run, ODD + "  timeout: 1s\n")
+        monkeypatch.setattr(Odd, "timeout_s", 0.1)
+        company = odd(company_of, run)
         assert failure(company, "odd").error == "timeout"
         people = company.world.service.people
         people.decide(company.ask().token, SAM, "retry")
@@ -274,6 +286,7 @@ class TestTime:
         assert started == [1]
 
         release.set()
+        monkeypatch.setattr(Odd, "timeout_s", 60.0)
         while company.state().status is RunStatus.RUNNING:
             people.decide(company.ask().token, SAM, "retry")
         assert company.state().status is RunStatus.DONE
@@ -292,7 +305,7 @@ class TestContext:
           ttl: 4h
           approval: {from: [security]}
         """
-        company = company_of(text_of(close.replace("\n        ", "\n"), more=TRIGGER))
+        company = company_of(text_of(close.replace("\n        ", "\n"), more=INPUT))
         company.start(IRIS, endpoint="POST /api/login")
         company.world.service.people.approve(company.ask().token, SAM)
 
@@ -333,9 +346,7 @@ class TestForesight:
         """
         ``firedoor plan``: the exact before and after, where it does not depend on earlier steps.
         """
-        dependent = (
-            '\n- id: later\n  uses: acme.set\n  with: {key: x, value: "{{ steps.look.value }}"}'
-        )
+        dependent = SET.replace("id: set", "id: later").replace("shut", '"{{ steps.look.value }}"')
         company = company_of(text_of(LOOK + SET + dependent))
 
         look, change, later = company.world.service.foresee(company.runbooks[0], {})

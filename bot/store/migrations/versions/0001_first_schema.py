@@ -56,6 +56,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("incident_id", "id"),
     )
     op.create_table(
+        "heartbeat",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "incidents",
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),

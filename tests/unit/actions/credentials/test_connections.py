@@ -15,6 +15,7 @@ from bot.errors import ProviderRefused, ProviderUnreachable
 from tests.unit.actions.credentials.conftest import Answer
 
 CANARY = "canary-0123456789"
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -39,10 +40,19 @@ class TestVault:
             (Answer(0), ProviderUnreachable, "no usable answer"),
             (Answer(200, b"<html>"), ProviderUnreachable, "no usable answer"),
             (Answer(503, b'{"errors":["Vault is sealed"]}'), ProviderUnreachable, "unseal it"),
-            (Answer(500), ProviderUnreachable, "try again later"),
+            (
+                Answer(503, b'{"errors":["Vault is sealed"]}', JSON),
+                ProviderUnreachable,
+                "unseal it",
+            ),
+            (Answer(500), ProviderUnreachable, "answers 500 to POST secret/data/a; try again"),
+            (Answer(504), ProviderUnreachable, "answers 504 to POST secret/data/a; try again"),
+            # Of a proxy: JSON, but none of Vault's.
+            (Answer(502, b'["down"]', JSON), ProviderUnreachable, "try again later"),
+            (Answer(502, b'{"errors":[{"code":1}]}', JSON), ProviderUnreachable, "try again later"),
             (Answer(429), ProviderUnreachable, "try again later"),
             (Answer(403), ProviderRefused, "policy"),
-            (Answer(405), ProviderRefused, "kv_mount"),
+            (Answer(405), ProviderRefused, "status 405; check kv_mount"),
             (Answer(404), ProviderRefused, "kv_mount"),
             (
                 Answer(400, b'{"errors":["check-and-set parameter did not match"]}'),
@@ -77,10 +87,45 @@ class TestVault:
             vault.read("a")
         assert [path for _, path, _ in server.requests] == ["/v1/secret/data/a"]
 
+    @pytest.mark.parametrize("status", [429, 500, 503])
+    def test_a_check_needs_an_answer_about_health(self, server, vault, status):
+        """Only the codes that were asked for say something about the seal."""
+        server.answer = Answer(status)
+
+        with pytest.raises(ProviderUnreachable, match=f"answers {status} to GET sys/health"):
+            vault.check()
+
+    def test_only_its_settings_decide_whom_to_trust(
+        self, tls_server, certificate, monkeypatch, tmp_path
+    ):
+        """The library looks for certificates, an address and a token in the environment."""
+        for variable in ("VAULT_CACERT", "VAULT_CAPATH", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY"):
+            monkeypatch.setattr(f"hvac.v1.{variable}", str(tmp_path / "there-is-none"))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "there-is-none"))
+        monkeypatch.setenv("VAULT_ADDR", tls_server.url)
+        monkeypatch.setenv("VAULT_TOKEN", "of-the-shell")
+        tls_server.answer = Answer(404)
+        url = tls_server.url.replace("http:", "https:")
+
+        assert VaultKv("main", url, CANARY, ca_file=str(certificate)).read("a") is None
+        for nobody_to_trust in (url, ""):
+            with pytest.raises(ProviderUnreachable, match="no usable answer"):
+                VaultKv("main", nobody_to_trust, CANARY).read("a")
+        assert tls_server.tokens == [CANARY]
+
+    def test_an_empty_token_is_not_replaced(self, server, monkeypatch):
+        """Better refused than sent someone's own."""
+        monkeypatch.setenv("VAULT_TOKEN", "of-the-shell")
+        VaultKv("main", server.url, "").read("a")
+
+        assert server.tokens == [None]
+
     @pytest.mark.parametrize(
         "answer",
         [
             Answer(404, b'{"errors":[]}'),
+            Answer(404, b'{"errors":[]}', JSON),
+            Answer(404, b'{"data":{"data":null,"metadata":{"deletion_time":"x"}}}', JSON),
             Answer(200, b'{"data":{"data":null,"metadata":{"version":3}}}'),
         ],
     )
