@@ -18,6 +18,9 @@ from bot.service.incidents import Started
 FOLLOW_S = 0.2
 """How often the journal is looked at while a run is followed."""
 
+TELL_S = 10.0
+"""How long an ended run's last messages are waited for."""
+
 EXIT_CODES = {
     RunStatus.DONE: 0,
     RunStatus.FAILED: 4,
@@ -63,6 +66,7 @@ def run(
             print_json({"incident": started.incident.id, "run": started.run.id})
             return
         status = _follow(service, started, quiet=as_json)
+        _wait_until_told(service, started.incident.id)
         if as_json:
             state = service.reports.state(started.run.id)
             print_json(
@@ -75,6 +79,13 @@ def run(
                 }
             )
     ctx.exit(EXIT_CODES[status])
+
+
+def _wait_until_told(service: Service, incident_id: str) -> None:
+    """Give messages a moment to be sent; what is left is sent by the next `firedoor serve`."""
+    deadline = time.monotonic() + TELL_S
+    while service.reports.unsent(incident_id) and time.monotonic() < deadline:
+        time.sleep(FOLLOW_S)
 
 
 def _follow(service: Service, started: Started, *, quiet: bool) -> RunStatus:

@@ -31,6 +31,9 @@ POLL_S = 0.05
 
 SWEEPS_TO_BELIEVE = 5
 
+MAX_DRIVES = 256
+"""Runs driven at once; each takes a thread while it waits. More wait for their turn."""
+
 TOPIC = "wake"
 
 _drive: Callable[[str], None] | None = None
@@ -89,6 +92,7 @@ class DbosExecutor:
             "application_version": APPLICATION_VERSION,
             "executor_id": self._executor_id,
             "notification_listener_polling_interval_sec": POLL_S,
+            "max_executor_threads": MAX_DRIVES,
             "enable_otlp": False,
             "log_level": "WARNING",
         }
@@ -98,6 +102,8 @@ class DbosExecutor:
 
     def close(self) -> None:
         """Stop driving. Runs that wait go on at the next launch."""
+        # Drives that wait end with an error of DBOS's own, which is what ending looks like here.
+        logging.getLogger("dbos").setLevel(logging.CRITICAL + 1)
         DBOS.destroy(destroy_registry=False)
 
     def start(self, run_id: str) -> None:
@@ -132,6 +138,8 @@ class DbosExecutor:
             self.wake(run_id)
         self._unread = mailboxes
         idle = [run_id for run_id in unfinished if run_id not in driving]
+        if len(driving) >= MAX_DRIVES:
+            return  # the others are not abandoned, they wait for a thread
         self._idle = {run_id: self._idle.get(run_id, 0) + 1 for run_id in idle}
         try:
             for run_id in idle:

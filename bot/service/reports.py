@@ -38,6 +38,11 @@ class Reports:
                 tx.incident(incident_id)
             return list(tx.records(incident_id=incident_id))
 
+    def unsent(self, incident_id: str) -> int:
+        """Return how many messages of an incident are still to be sent."""
+        with self._store.read() as tx:
+            return sum(p.status in ("pending", "claimed") for p in tx.parcels(incident_id))
+
     def audit(self) -> int:
         """Check the whole journal's chain; return how many records it has.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -16,35 +17,50 @@ from bot.model.incident import RunStatus
 from bot.testing import World
 from tests.scenario.company import CLOSE, IRIS, SAM, TRIGGER, Company, alert, text_of
 
+BIG = "x" * 20_000
+"""What does not fit into pages that are there already."""
+
 STEPS = """
 - id: look
   uses: acme.look
   with: {key: door}
 - id: set
   uses: acme.set
-  with: {key: door, value: shut}
+  with: {key: door, value: VALUE}
   approval: {from: [security]}
 - id: tell
   uses: acme.tell
   with: {text: Data was read.}
-"""
+""".replace("VALUE", BIG)
 
 
 class Disk:
-    """Bounds the journal's database, as a full disk does. Nothing more fits while it is full."""
+    """Bounds the journal's database, as a full disk does."""
 
     def __init__(self) -> None:
         self.is_full = False
+        """Nothing that needs another page can be written; a small row may still fit somewhere."""
+        self._file: Path | None = None
 
     def watch(self, world: World) -> None:
+        self._file = world.folder / "firedoor.sqlite"
         sa.event.listen(world.store.engine, "checkout", self._checkout)
 
+    def fill(self) -> None:
+        """Let the file grow no more, and use up what is free within it."""
+        assert self._file is not None
+        connection = sqlite3.connect(self._file, isolation_level=None)
+        connection.execute("CREATE TABLE filler (content)")
+        connection.execute("PRAGMA max_page_count=1")  # SQLite takes the present size instead
+        for size in (100_000, 4_000):
+            with contextlib.suppress(sqlite3.OperationalError):
+                while True:
+                    connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (size,))
+        connection.close()
+        self.is_full = True
+
     def _checkout(self, connection: sqlite3.Connection, _record: Any, _proxy: Any) -> None:
-        # A disk that is full to the last page: a row may still fit into a page that is there.
         connection.execute(f"PRAGMA max_page_count={1 if self.is_full else 1_000_000}")
-        if self.is_full:
-            # Leave no free page within the file either.
-            connection.execute("PRAGMA cache_spill=OFF")
 
 
 class Sleeper:
@@ -80,10 +96,6 @@ def company(tmp_path: Path, disk: Disk, sleeper: Sleeper) -> Company:
     return company
 
 
-BIG = "x" * 20_000
-"""What does not fit into pages that are there already."""
-
-
 class TestWhileARunGoesOn:
     @pytest.mark.parametrize("what", ["look.run", "set.observe", "set.apply", "set.verify"])
     def test_it_waits_and_goes_on(self, company, disk, sleeper, what):
@@ -96,15 +108,15 @@ class TestWhileARunGoesOn:
         def fill(called: str) -> None:
             if called == what and not filled:
                 filled.append(called)
-                disk.is_full = True
+                disk.fill()
 
         company.outside.on_call = fill
-        company.outside.values["door"] = BIG
+        company.outside.values["door"] = BIG + "!"
         company.start(IRIS)
         company.world.service.people.approve(company.ask().token, SAM)
 
         assert company.state().status is RunStatus.DONE
-        assert company.outside.effects == ["door=shut"]
+        assert company.outside.effects == [f"door={BIG}"]
         assert filled == [what]
         assert sleeper.slept == 3
         assert all("full" in said and "disk space" in said for said in sleeper.said)
@@ -121,8 +133,8 @@ class TestWhileARunGoesOn:
         seen = []
 
         def fill(called: str) -> None:
-            if called == "look.run":
-                disk.is_full = True
+            if called == "look.run" and not seen:
+                disk.fill()
 
         def look(seconds: float) -> None:
             seen.append(company.world.service.health()["store"])
@@ -145,7 +157,8 @@ class TestAtTheDoors:
         """
         company = Company(tmp_path, [text_of(CLOSE, more=TRIGGER)], prepare=disk.watch)
         big = alert(annotations={"summary": BIG})
-        disk.is_full = True
+        company.world  # noqa: B018  # it makes the database
+        disk.fill()
 
         with pytest.raises(StoreUnavailable, match="full"):
             company.world.service.incidents.take_alert(big)
@@ -162,7 +175,7 @@ class TestAtTheDoors:
         """
         company.start(IRIS)
         token = company.ask().token
-        disk.is_full = True
+        disk.fill()
         with pytest.raises(StoreUnavailable):
             company.world.service.people.reject(token, SAM, BIG)
         disk.is_full = False

@@ -98,19 +98,16 @@ class TestVault:
     def test_only_its_settings_decide_whom_to_trust(
         self, tls_server, certificate, monkeypatch, tmp_path
     ):
-        """The library looks for certificates, an address and a token in the environment."""
+        """The library looks for certificates in the environment."""
         for variable in ("VAULT_CACERT", "VAULT_CAPATH", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY"):
             monkeypatch.setattr(f"hvac.v1.{variable}", str(tmp_path / "there-is-none"))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "there-is-none"))
-        monkeypatch.setenv("VAULT_ADDR", tls_server.url)
-        monkeypatch.setenv("VAULT_TOKEN", "of-the-shell")
         tls_server.answer = Answer(404)
         url = tls_server.url.replace("http:", "https:")
 
         assert VaultKv("main", url, CANARY, ca_file=str(certificate)).read("a") is None
-        for nobody_to_trust in (url, ""):
-            with pytest.raises(ProviderUnreachable, match="no usable answer"):
-                VaultKv("main", nobody_to_trust, CANARY).read("a")
+        with pytest.raises(ProviderUnreachable, match="no usable answer"):
+            VaultKv("main", url, CANARY).read("a")
         assert tls_server.tokens == [CANARY]
 
     def test_an_empty_token_is_not_replaced(self, server, monkeypatch):
@@ -119,6 +116,14 @@ class TestVault:
         VaultKv("main", server.url, "").read("a")
 
         assert server.tokens == [None]
+
+    def test_an_empty_address_is_not_replaced(self, server, monkeypatch):
+        """The token goes to no server that the settings do not name."""
+        monkeypatch.setenv("VAULT_ADDR", server.url)
+
+        with pytest.raises(ProviderUnreachable, match=r"mend its url in firedoor\.yaml"):
+            VaultKv("main", "", CANARY).read("a")
+        assert server.requests == []
 
     @pytest.mark.parametrize(
         "answer",
