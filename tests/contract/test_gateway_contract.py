@@ -68,7 +68,8 @@ class Envoy:
         self.gateway = edge.adapter()
 
     def writes(self) -> object:
-        return self._edge.files.rds_file.stat().st_ino
+        status = self._edge.files.rds_file.stat()
+        return status.st_ino, status.st_mtime_ns
 
     def stop(self) -> None:
         self._edge.stop()

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from bot.sandbox.faults import FaultProxy, Match
 from bot.sandbox.slack_standin.client import Control
 from tests.live.harness import Site, facts_of
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+DENIED = (
+    b"<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>"
+    b"<Message>not authorized</Message></Error><RequestId>1</RequestId></ErrorResponse>"
+)
 
 
 def slack_of(site: Site) -> Control:
@@ -77,6 +84,34 @@ class TestAwsAway:
         site.people.click("U0SAM", "rotate did not work", "firedoor.retry")
 
         site.wait_for_step(run_id, "rotate", "done")
+
+
+class TestAwsRefusing:
+    def test_nothing_is_changed_and_the_person_is_told_why(self, site: Site):
+        """
+        AccessDenied is final: no attempt is repeated by itself, no key is made, a person decides.
+        """
+        with FaultProxy(site.company.ports["aws"]) as proxy:
+            site.company.write_settings({"aws": {"main": {"endpoint_url": proxy.url}}})
+            site.serve()
+            run_id = site.alert()["run_id"]
+            site.people.approve("U0IRIS", "close")
+            site.people.wait_for_card("U0SAM", "approve rotate?")
+            before = site.orders_keys()
+            proxy.answer(403, match=Match(method="POST"), body=DENIED)
+            site.people.approve("U0SAM", "rotate")
+            site.people.approve("U0TARIQ", "rotate")
+
+            site.wait_for_step(run_id, "rotate", "awaiting_decision")
+
+            failure = site.state(run_id).steps["rotate"].failure
+            assert failure is not None
+            assert failure.error == "refused"
+            assert "AccessDenied" in failure.message
+            assert site.orders_keys() == before
+            proxy.pass_all()
+            site.people.click("U0SAM", "rotate did not work", "firedoor.retry")
+            site.wait_for_step(run_id, "rotate", "done")
 
 
 class TestSlackInTrouble:
