@@ -93,7 +93,8 @@ def _step_suffix(step: StepState) -> str:
     if step.approvals:
         parts.append(f"approved by {', '.join(step.approvals)}")
     if step.note:
-        parts.append(step.note)
+        # On one line: a reason that someone gave must not look like another step.
+        parts.append(" ".join(step.note.split()))
     return f"  ({'; '.join(parts)})" if parts else ""
 
 

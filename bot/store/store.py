@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bot.errors import StoreUnavailable
@@ -81,6 +81,8 @@ class SqlStore:
                 connection.begin(),
             ):
                 yield SqlTransaction(connection)
+        except (DataError, IntegrityError, ProgrammingError):
+            raise  # a mistake of ours: waiting for room would never mend it
         except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
             raise _unavailable(error, self._url) from error
 

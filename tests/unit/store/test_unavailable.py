@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from bot.errors import StoreUnavailable
 from bot.store import SqlStore
@@ -129,6 +130,24 @@ class TestOtherTroubles:
 
         with pytest.raises(StoreUnavailable, match="readonly"):
             write_much(store)
+
+
+class TestMistakes:
+    def test_a_broken_rule_of_the_schema_is_not_a_full_disk(self, store):
+        """
+        A mistake of ours is not waited out: it is an error, and nothing of it is kept.
+        """
+        with pytest.raises(IntegrityError):
+            remember_twice(store)
+
+        with store.read() as tx:
+            assert tx.seen_alert(source="s", fingerprint="f", starts_at=NOON) is None
+
+
+def remember_twice(store: SqlStore) -> None:
+    with store.begin() as tx:
+        for _ in range(2):
+            tx.remember_alert(source="s", fingerprint="f", starts_at=NOON, incident_id="INC-1")
 
 
 class TestMigration:
