@@ -50,6 +50,11 @@ class SmtpMail:
         try:
             with self._connect() as server:
                 server.send_message(mail)
+        except smtplib.SMTPAuthenticationError:
+            raise ProviderUnreachable(
+                f"The mail server {self._host} refuses the login of {self._username}; mails wait. "
+                "Check `email.username` and `email.password`."
+            ) from None
         except smtplib.SMTPResponseException as error:
             self._raise(error.smtp_code, str(error.smtp_code))
         except smtplib.SMTPRecipientsRefused as error:

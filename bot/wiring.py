@@ -233,6 +233,7 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
         postmortem=postmortems.desk,
     )
     groups = Groups(settings.groups)
+    loaded = runbooks(settings)
     return Service(
         store=store,
         clock=clock,
@@ -244,7 +245,7 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
             clock=clock,
             recorder=recorder,
             runner=runner,
-            runbooks=runbooks(settings),
+            runbooks=loaded,
             endpoints=endpoints,
             groups=groups,
             announce_in=settings.slack.incidents_channel if settings.slack else None,
@@ -255,10 +256,17 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
         postmortems=postmortems,
         groups=groups,
         outboxes=tuple(
-            Outbox(store=store, clock=clock, kinds=kinds, chat=systems.chat, mail=systems.mail)
+            Outbox(
+                store=store,
+                clock=clock,
+                kinds=kinds,
+                chat=systems.chat,
+                mail=systems.mail,
+                fallback_channel=settings.slack.incidents_channel if settings.slack else None,
+            )
             for kinds in (CHAT_KINDS, MAIL_KINDS)
         ),
-        checks=_checks(systems),
+        checks=_checks(systems) | {"runbooks": lambda: _check_groups(settings, loaded)},
     )
 
 
@@ -288,6 +296,32 @@ def _checks(systems: Systems) -> dict[str, Callable[[], str]]:
     if systems.mail is not None:
         checks["email"] = systems.mail.check
     return checks
+
+
+def _check_groups(settings: Settings, loaded: Mapping[str, Runbook]) -> str:
+    """Check that every approval can be given.
+
+    Raises:
+        BadInput: Names each step whose groups have too few members.
+    """
+    short = [
+        f"{book.id}, step {step.id}: {step.approval.required} of {', '.join(step.approval.groups)}"
+        for book in loaded.values()
+        for step in book.steps
+        if step.approval
+        and len({m for g in step.approval.groups for m in settings.groups.get(g, ())})
+        < step.approval.required
+    ]
+    short += [
+        f"{book.id}: its owners {', '.join(book.owners)}"
+        for book in loaded.values()
+        if not any(settings.groups.get(owner) for owner in book.owners)
+    ]
+    if short:
+        raise BadInput(
+            f"Nobody could approve {'; '.join(short)}. Add members under `groups` in firedoor.yaml."
+        )
+    return f"{len(loaded)} loaded, and every approval can be given"
 
 
 def _check_gateway(gateway: Gateway) -> Callable[[], str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from bot import wiring
@@ -15,6 +17,9 @@ from bot.durable import DbosExecutor
 from bot.errors import Refused
 from bot.service.app import Service
 from bot.settings import Settings
+
+PATIENCE_S = 2.0
+"""How long the lock is waited for: others may be looking at it."""
 
 
 @contextmanager
@@ -25,16 +30,22 @@ def driving_lock(settings: Settings) -> Iterator[None]:
         Refused: Another process holds it.
     """
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = settings.state / "driving.lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise Refused(
-                f"Another firedoor (process {file.read().strip() or 'unknown'}) drives the runs "
-                f"of {settings.state}; this one was not started. Use that one, or stop it."
-            ) from None
+    with _lock_file(settings).open("a+") as file:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                # Whoever only looks holds it for a moment.
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                file.seek(0)
+                raise Refused(
+                    f"Another firedoor (process {file.read().strip() or 'unknown'}) drives the "
+                    f"runs of {settings.state}; this one was not started. Use that one, or stop it."
+                ) from None
+            break
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -43,11 +54,18 @@ def driving_lock(settings: Settings) -> Iterator[None]:
 
 def is_driven(settings: Settings) -> bool:
     """Tell whether some process drives runs now."""
-    try:
-        with driving_lock(settings):
-            return False
-    except Refused:
-        return True
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _lock_file(settings).open("a+") as file:
+        try:
+            # Shared, so that several may look at once.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+
+
+def _lock_file(settings: Settings) -> Path:
+    return settings.state / "driving.lock"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bot.cli.common import attached, json_option, print_json
-from bot.cli.show import console, table
+from bot.cli.show import clean, console, table
 from bot.postmortem.timeline import timeline as tell
 
 
@@ -64,7 +64,8 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
         console.print("No run is going on.")
     for run in runs:
         state = states[run.id]
-        console.print(f"[bold]{run.id}[/] {run.runbook_id}: {run.status.value} {state.reason}")
+        line = f"{run.id} {run.runbook_id}: {run.status.value} {state.reason}".rstrip()
+        console.print(clean(line), markup=False)
         rows = [
             (step_id, s.status.value.replace("_", " "), s.failure.message if s.failure else s.note)
             for step_id, s in state.steps.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -12,11 +13,16 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
+def clean(text: str) -> str:
+    """Drop control characters: text of others must not steer the terminal."""
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A plain table. Cells are text, never Rich's markup: they may come from an alert."""
     made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(clean(cell)) for cell in row))
     return made

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID
+from dbos._error import DBOSException  # the only place that has it
 from sqlalchemy.exc import DBAPIError
 
 from bot.errors import StoreUnavailable
@@ -119,9 +120,9 @@ class DbosExecutor:
             workflow_id = self._workflow_of.get(run_id, run_id)
         try:
             DBOS.send(workflow_id, "wake", TOPIC)
-        except DBAPIError as error:
+        except (DBAPIError, DBOSException) as error:
             # The message is in the mailbox; a later sweep repeats the wake.
-            log.warning("%s is woken later: the executor's database says %s", run_id, error.orig)
+            log.warning("%s is woken later (%s).", run_id, type(error).__name__)
 
     def sweep(self) -> None:
         """Begin the drive of every unfinished run that nobody drives, and repeat lost wakes.
@@ -186,6 +187,9 @@ class DbosWaker:
         client = DBOSClient(system_database_url=f"sqlite:///{self._database}")
         try:
             client.send(run_id, "wake", TOPIC)
+        except (DBAPIError, DBOSException) as error:
+            # The message is in the mailbox; the serving process sees it in its next sweep.
+            log.warning("%s is woken later (%s).", run_id, type(error).__name__)
         finally:
             client.destroy()
 

@@ -291,7 +291,7 @@ def _on_step_event(runbook: Runbook, state: RunState, event: StepEvent) -> Next:
             return _on_rejected(runbook, state, step, event)
         case events.Answered() if status is StepStatus.AWAITING_ANSWER:
             state = state.with_step(step.id, facts={**event.values, "answered_by": event.by})
-            return _done(runbook, _engaged(state, event.by), step, event.at)
+            return _done(runbook, _heard(runbook, state, event), step, event.at)
         case events.Decided() if status is StepStatus.AWAITING_DECISION:
             return _on_decided(runbook, state, step, event)
         case events.Applied() if status is StepStatus.RUNNING:
@@ -343,7 +343,7 @@ def _on_rejected(runbook: Runbook, state: RunState, step: Step, event: events.Re
     if approval is None or not counts(state, approval, event):
         return _still(runbook, state)
     note = f"rejected by {event.by}" + (f": {event.reason}" if event.reason else "")
-    state = _engaged(state, event.by)
+    state = state.having(engaged_by=event.by)  # a no lets nothing else run
     return _give_up(runbook, state, step, approval.on_timeout, note, event.at)
 
 
@@ -440,7 +440,7 @@ def _on_decided(runbook: Runbook, state: RunState, step: Step, event: events.Dec
     current = state.steps[step.id]
     if event.choice not in _choices(current):
         return _still(runbook, state)
-    state = _engaged(state, event.by)
+    state = state.having(engaged_by=event.by)  # a no lets nothing else run
     phase = current.failure.phase if current.failure else "plan"
     if event.choice == "retry":
         state = state.with_step(step.id, attempt=1, drifts=0)
@@ -511,6 +511,13 @@ def _finish(
 
 def _engaged(state: RunState, by: str) -> RunState:
     return state.having(person_engaged=True, engaged_by=by)
+
+
+def _heard(runbook: Runbook, state: RunState, event: events.Answered | events.Decided) -> RunState:
+    """Note who spoke. Only an owner's word lets steps without an approval run (policy, rule 3)."""
+    if set(event.groups).isdisjoint(runbook.owners):
+        return state.having(engaged_by=event.by)
+    return _engaged(state, event.by)
 
 
 def _after(at: datetime, seconds: float | None) -> datetime | None:

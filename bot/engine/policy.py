@@ -2,9 +2,10 @@
 
 Rule 1: a READ never needs a yes.
 Rule 2: a step with ``approval`` always needs one.
-Rule 3: a run that an alert started may, until a person has answered something in it, make only
-        the changes that its trigger lists under ``auto``. Any other step needs one yes of the
-        runbook's owners.
+Rule 3: a run that an alert started may, until a person stands behind it, make only the changes
+        that its trigger lists under ``auto``; any other step needs one yes of the runbook's owners.
+        A person stands behind it by an approval that counts, or by an owner's answer or decision.
+        A rejection never does.
 Rule 4: who started a run does not approve its steps.
 Rule 5: a yes counts for one plan, by its digest, once per person.
 """

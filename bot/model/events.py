@@ -90,6 +90,7 @@ class Answered(_Event):
     kind: Literal["answered"] = "answered"
     step: str
     by: str
+    groups: tuple[str, ...] = ()
     values: dict[str, Any] = {}
 
 
@@ -99,6 +100,7 @@ class Decided(_Event):
     kind: Literal["decided"] = "decided"
     step: str
     by: str
+    groups: tuple[str, ...] = ()
     choice: Literal["retry", "skip", "stop", "done"]
 
 

@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from bot.action import Gateway
-from bot.errors import BadInput, NotFound, ProviderRefused, Unreachable
+from bot.errors import (
+    BadInput,
+    FiredoorError,
+    NotFound,
+    ProviderRefused,
+    StoreUnavailable,
+    Unreachable,
+)
 from bot.model.containment import Containment
 from bot.ports import Clock, Store, Transaction
 
@@ -72,12 +79,15 @@ class ContainmentDesk:
         self.gateway(containment.gateway)
         with self._locks[containment.gateway]:
             with self._store.begin() as tx:
-                if tx.containment(containment.id) is None:
+                is_new = tx.containment(containment.id) is None
+                if is_new:
                     tx.add_containment(containment)
                     self._append(tx, containment, "containment_held", containment.owner)
             try:
                 self._converge(containment.gateway)
             except ProviderRefused:
+                if not is_new:
+                    raise  # it may be in force already: what holds is never let go by an error
                 with self._store.begin() as tx:
                     tx.remove_containment(containment.id)
                     self._append(tx, containment, "containment_withdrawn", "firedoor")
@@ -141,16 +151,27 @@ class ContainmentDesk:
                 if current and current.lifted_at is None and current.expires_at <= now:
                     ended = self._end(tx, current, "expiry", "containment_expired")
                     self._on_expired(tx, ended, "expired")
-        for name in sorted({c.gateway for c in due}):
-            self.reconcile(name)
+        self._each(sorted({c.gateway for c in due}), self.reconcile)
         return due
 
     def catch_up(self) -> None:
         """Converge gateways whose wanted set was changed by another process."""
-        for name, gateway in self._gateways.items():
-            wanted = gateway.version_of([c.control for c in self.in_force(name)])
-            if self._converged.get(name) != wanted:
-                self.reconcile(name)
+        self._each(sorted(self._gateways), self._catch_up_one)
+
+    def _catch_up_one(self, name: str) -> None:
+        wanted = self._gateways[name].version_of([c.control for c in self.in_force(name)])
+        if self._converged.get(name) != wanted:
+            self.reconcile(name)
+
+    def _each(self, names: Sequence[str], call: Callable[[str], object]) -> None:
+        """Call for each gateway; trouble with one must not keep the others closed or open."""
+        for name in names:
+            try:
+                call(name)
+            except StoreUnavailable:
+                raise
+            except FiredoorError as error:
+                self._note_drift(name, "", None, str(error))
 
     def reconcile(self, name: str) -> bool:
         """Bring one gateway to the wanted set if it is elsewhere; tell whether it is there now.
@@ -187,8 +208,7 @@ class ContainmentDesk:
             gateway.prepare()
 
     def reconcile_all(self) -> None:
-        for name in sorted(self._gateways):
-            self.reconcile(name)
+        self._each(sorted(self._gateways), self.reconcile)
 
     # --- inside --------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
-from bot.errors import StoreUnavailable
+from bot.errors import RunbookInvalid, StoreUnavailable
 from bot.model.commands import Finish, Wait
 from bot.ports import Clock
 from bot.service.perform import Performer
@@ -79,7 +79,15 @@ class Driver:
             command = position.commands[-1]
             waits = isinstance(command, Wait)
             call = self._recorder.take_message if waits else self._performer.perform
-            position = self._patiently(partial(call, run_id, at))
+            try:
+                position = self._patiently(partial(call, run_id, at))
+            except RunbookInvalid as error:
+                reason = (
+                    f"This version of Firedoor cannot read the runbook that the run began with, so "
+                    f"it was ended; containments stay in force. Start a new run. {error}"
+                )
+                log.error("%s: %s", run_id, reason)  # noqa: TRY400  # the reason is the whole story
+                position = self._patiently(partial(self._recorder.give_up, run_id, reason))
             if waits and position.events == at:
                 until = command.until if isinstance(command, Wait) else None
                 return {"waits": True, "until": until.isoformat() if until else None}

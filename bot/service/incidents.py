@@ -104,7 +104,7 @@ class Incidents:
             )
             with self._store.begin() as tx:
                 taken = self._open_or_join(tx, runbook, inputs, wish, alert)
-            if taken.opened and taken.run_id:
+            if taken.run_id:
                 self._runner.start(taken.run_id)
             return taken
         if problems:
@@ -140,21 +140,24 @@ class Incidents:
         seen = tx.seen_alert(
             source=alert.source, fingerprint=alert.fingerprint, starts_at=alert.starts_at
         )
-        if seen is not None:
+        current = tx.incident(seen) if seen else tx.open_incident(incident_key(runbook, inputs))
+        started = None
+        if current is None or (seen is None and current.status in _OVER):
+            started = self._open(tx, runbook, inputs, wish)
+        elif current.status not in _OVER and _is_abandoned(tx, current, repeated=seen is not None):
+            started = Started(current, self._add_run(tx, current, runbook, inputs, wish))
+        incident_id = started.incident.id if started else current.id  # type: ignore[union-attr]
+        if seen is None:
+            tx.remember_alert(
+                source=alert.source,
+                fingerprint=alert.fingerprint,
+                starts_at=alert.starts_at,
+                incident_id=incident_id,
+            )
+        elif started is None:
             return AlertTaken(
                 fingerprint=alert.fingerprint, incident_id=seen, reason="a repeat, already taken"
             )
-        current = tx.open_incident(incident_key(runbook, inputs))
-        started = None
-        if current is None or current.status in _OVER:
-            started = self._open(tx, runbook, inputs, wish)
-        incident_id = started.incident.id if started else current.id  # type: ignore[union-attr]
-        tx.remember_alert(
-            source=alert.source,
-            fingerprint=alert.fingerprint,
-            starts_at=alert.starts_at,
-            incident_id=incident_id,
-        )
         if started is None:
             tx.append(
                 at=self._clock.now(),
@@ -172,7 +175,7 @@ class Incidents:
             fingerprint=alert.fingerprint,
             incident_id=incident_id,
             run_id=started.run.id,
-            opened=True,
+            opened=current is None or started.incident.id != current.id,
         )
 
     def start(self, wish: StartRun) -> Started:
@@ -273,6 +276,15 @@ class Incidents:
 
 _OVER = (IncidentStatus.RECOVERED, IncidentStatus.CLOSED)
 """An alert that begins after recovery is a new incident."""
+
+
+def _is_abandoned(tx: Transaction, incident: Incident, *, repeated: bool) -> bool:
+    """Tell whether an unrecovered incident needs a new run: nobody works on it any more, and its
+    alert fires on. A mere repeat of a known alert needs one only once nothing is in force either.
+    """
+    if any(not run.status.is_final for run in tx.runs(incident_id=incident.id)):
+        return False
+    return not (repeated and tx.containments(incident_id=incident.id, in_force=True))
 
 
 def _groups_of(runbook: Runbook) -> set[str]:

@@ -26,6 +26,10 @@ MAX_REFUSALS = 3
 """After this many refusals (not outages) a parcel is given up and the journal says so."""
 
 BATCH = 50
+FETCH = 1_000
+
+NOT_YET_S = 1.0
+"""How long a parcel is put off whose channel or first message is not there yet."""
 
 
 class _NotYet(Exception):
@@ -43,9 +47,11 @@ class Outbox:
         kinds: frozenset[str],
         chat: Chat | None,
         mail: Mail | None,
+        fallback_channel: str | None = None,
     ) -> None:
         self._store, self._clock, self._kinds = store, clock, kinds
         self._chat, self._mail = chat, mail
+        self._fallback_channel = fallback_channel
         self.trouble = ""
         """Why nothing can be sent right now; empty when it can."""
         self._resume_at: datetime | None = None
@@ -61,13 +67,17 @@ class Outbox:
         if self._resume_at is not None and now < self._resume_at:
             return 0
         with self._store.read() as tx:
-            due = [p for p in tx.due_parcels(now, 1000) if p.parcel.kind in self._kinds][:BATCH]
+            due = [p for p in tx.due_parcels(now, FETCH) if p.parcel.kind in self._kinds]
         sent = failures = 0
         self._resume_at = None
         for stored in due:
+            if sent >= BATCH:
+                break
             try:
                 self._send_one(stored)
             except _NotYet:
+                # Out of the way of what can be sent.
+                self._save_later(stored)
                 continue
             except Unreachable as error:
                 self.trouble = str(error)
@@ -131,7 +141,7 @@ class Outbox:
                 ref = target.ref
                 return lambda _in_doubt: self._update(chat, ref, stored)
             case _:
-                channel = parcel.to or incident.channel
+                channel = parcel.to or incident.channel or self._instead_of(incident)
                 if channel is None:
                     raise _NotYet
 
@@ -140,6 +150,13 @@ class Outbox:
                     return found or chat.post(channel, parcel.message, parcel.key)
 
                 return post
+
+    def _instead_of(self, incident: Incident) -> str | None:
+        """Return where to post if the incident's own channel will never be: people must still be
+        asked."""
+        with self._store.read() as tx:
+            own = tx.parcel(f"{incident.id}:channel")
+        return self._fallback_channel if own is not None and own.status == "dead" else None
 
     def _send_mail(self, stored: StoredParcel) -> None:
         if self._mail is None:
@@ -192,8 +209,16 @@ class Outbox:
         self._save_attempt(stored, next_at, error, refusals=stored.refusals)
         return next_at
 
+    def _save_later(self, stored: StoredParcel) -> None:
+        with self._store.begin() as tx:
+            current = tx.parcel(stored.parcel.key)
+            assert current is not None  # noqa: S101  # parcels are never deleted
+            if current.parcel == stored.parcel:
+                tx.save_parcel(current.model_copy(update={"next_at": self._later(NOT_YET_S)}))
+
     def _refused(self, stored: StoredParcel, error: Exception) -> None:
         log.warning("%s was refused: %s", stored.parcel.key, error)
+        self.trouble = str(error)
         next_at = self._later(FIRST_DELAY_S)
         self._save_attempt(stored, next_at, error, refusals=stored.refusals + 1)
 

@@ -125,6 +125,7 @@ class People:
             at=self._clock.now(),
             step=ask.step_id,
             by=person.actor,
+            groups=self._groups.of(person.actor),
             values=bind_fields(manual.fields, values),
         )
         if not self._tell(ask.run_id, event, f"{token}:answer"):
@@ -143,7 +144,11 @@ class People:
                 f"{choice!r} is not offered here (offered: {offered}); nothing was done."
             )
         event = events.Decided(
-            at=self._clock.now(), step=ask.step_id, by=person.actor, choice=choice
+            at=self._clock.now(),
+            step=ask.step_id,
+            by=person.actor,
+            groups=self._groups.of(person.actor),
+            choice=choice,
         )
         if not self._tell(ask.run_id, event, f"{token}:decide"):
             raise Refused(f"{ask.step_id} was decided a moment ago; this one was not recorded.")

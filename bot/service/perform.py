@@ -239,6 +239,10 @@ class Performer:
         try:
             return future.result(timeout_s)
         except FutureTimeoutError:
+            if future.cancel():
+                raise ProviderUnreachable(
+                    f"{what} was not begun: all workers are busy. It is tried again."
+                ) from None
             if future.done():
                 return future.result()
             self._overdue[key] = future

@@ -19,9 +19,9 @@ from bot.language.load import load
 from bot.language.runbook import Runbook
 from bot.model import events
 from bot.model.ask import Ask, Parcel
-from bot.model.commands import COMMAND, AskApproval, AskDecision, AskPerson, Command
+from bot.model.commands import COMMAND, AskApproval, AskDecision, AskPerson, Command, Finish
 from bot.model.events import Event
-from bot.model.incident import Incident, IncidentStatus, Run
+from bot.model.incident import Incident, IncidentStatus, Run, RunStatus
 from bot.model.message import Message
 from bot.model.outcome import Notice
 from bot.ports import Clock, Redactor, Store, StoredRun, Transaction
@@ -75,6 +75,35 @@ class Recorder:
     def start(self, tx: Transaction, run: Run, started: events.RunStarted) -> None:
         """Record a new run's first event, in the transaction that made the run."""
         self._take(tx, StoredRun(run=run, state={}, events=0, commands=()), started, None)
+
+    def give_up(self, run_id: str, reason: str) -> Position:
+        """End a run that cannot be driven any more, without asking the engine."""
+        with self._store.begin() as tx:
+            stored = tx.run(run_id)
+            now = self._clock.now()
+            finish = Finish(status=RunStatus.FAILED, reason=reason)
+            tx.append(
+                at=now,
+                kind="run_given_up",
+                body={"reason": reason},
+                incident_id=stored.run.incident_id,
+                run_id=run_id,
+            )
+            ended = stored.run.model_copy(update={"status": RunStatus.FAILED, "ended_at": now})
+            state = {**stored.state, "status": RunStatus.FAILED.value, "reason": reason}
+            commands = [finish.model_dump(mode="json")]
+            tx.save_run(ended, state=state, events=stored.events + 1, commands=commands)
+            for ask in tx.open_asks(run_id):
+                tx.save_ask(ask.model_copy(update={"closed": reason}))
+            parcel = Parcel(
+                key=f"{run_id}:given-up",
+                incident_id=stored.run.incident_id,
+                run_id=run_id,
+                kind="post",
+                message=Message(title=f"{run_id} was given up", paragraphs=(reason,)),
+            )
+            tx.put_parcel(parcel, now)
+            return Position(stored.events + 1, (finish,))
 
     def record(self, run_id: str, position: int, event: Event) -> Position:
         """Take an event into account, unless the run is already past this position."""

@@ -29,6 +29,22 @@ _PASSING = frozenset(
 )
 """Error codes that go away by themselves."""
 
+_CONNECTION = frozenset(
+    {
+        "invalid_auth",
+        "not_authed",
+        "token_revoked",
+        "token_expired",
+        "account_inactive",
+        "missing_scope",
+        "accesslimited",
+        "team_access_not_granted",
+        "org_login_required",
+    }
+)
+"""Codes that say something of the connection, not of the message: once it is mended, the message
+goes through, so it is kept."""
+
 
 class SlackChat:
     """Implements ``bot.ports.Chat``."""
@@ -146,6 +162,11 @@ def _translate(method: str, call: Callable[[], SlackResponse]) -> SlackResponse:
         if (status is not None and status >= 500) or code in _PASSING:
             raise ProviderUnreachable(
                 f"Slack answers {method} with {code or status}; it is tried again."
+            ) from None
+        if code in _CONNECTION:
+            raise ProviderUnreachable(
+                f"Slack does not let us in ({method}: {code}); messages wait. Mend the app's token "
+                "or scopes, restart, and look with `firedoor doctor`."
             ) from None
         details = (error.response.get("response_metadata") or {}).get("messages") or []
         more = f" ({'; '.join(details[:3])})" if details else ""

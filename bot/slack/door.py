@@ -175,6 +175,10 @@ class SlackDoor:
                 self._say(body, str(error))
             except (SlackClientError, OSError) as error:
                 log.warning("Slack did not take an answer (%s).", type(error).__name__)
+            except Exception:
+                # The edge of a thread: an error that nobody reads would leave the person waiting.
+                log.exception("A request from Slack could not be carried out")
+                self._say(body, "This could not be carried out; the reason is in Firedoor's log.")
 
         self._workers.submit(do)
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bot.errors import AlertInvalid
 from bot.model.alert import Alert
+from bot.model.base import Utc
 
 SOURCE = "alertmanager"
 MAX_ALERTS = 1_000
@@ -24,7 +25,7 @@ class _Alert(BaseModel):
     status: Literal["firing", "resolved"]
     labels: Texts
     annotations: Texts = {}
-    startsAt: AwareDatetime  # their name
+    startsAt: Utc  # their name
     fingerprint: Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 

@@ -323,7 +323,7 @@ class TestHowSlackSaysNo:
         with pytest.raises(ProviderUnreachable):
             nowhere.check()
 
-    @pytest.mark.parametrize("code", ["not_in_channel", "is_archived", "missing_scope", "no_text"])
+    @pytest.mark.parametrize("code", ["not_in_channel", "is_archived", "no_text"])
     def test_a_refusal_is_refused_and_named(self, slack, channel, code):
         """
         A repeat is useless; the code says what to mend.
@@ -333,13 +333,23 @@ class TestHowSlackSaysNo:
         with pytest.raises(ProviderRefused, match=code):
             slack.chat.post(channel, message(), "k")
 
-    def test_a_wrong_token_is_refused_and_not_shown(self, standin):
+    @pytest.mark.parametrize("code", ["missing_scope", "token_revoked", "account_inactive"])
+    def test_trouble_with_the_connection_keeps_the_message(self, slack, channel, code):
+        """
+        A token or a scope can be mended, and then the message goes through: it is not refused.
+        """
+        slack.control.add_fault("error", "chat.postMessage", error=code)
+
+        with pytest.raises(ProviderUnreachable, match=code):
+            slack.chat.post(channel, message(), "k")
+
+    def test_a_wrong_token_is_named_and_not_shown(self, standin):
         """
         The doctor says that the token is wrong, and not what it is.
         """
         chat = SlackChat("xoxb-wrong-canary", f"{standin}/api/")
 
-        with pytest.raises(ProviderRefused, match="invalid_auth") as caught:
+        with pytest.raises(ProviderUnreachable, match="invalid_auth") as caught:
             chat.check()
 
         assert "canary" not in str(caught.value)

@@ -155,8 +155,11 @@ class Rehearsal:
             )
         )
 
-    def answered(self, step_id: str, by: str = "slack:U1", **values: Any) -> Command | None:
-        return self.give(events.Answered(at=self.now, step=step_id, by=by, values=values))
+    def answered(
+        self, step_id: str, by: str = "slack:U1", groups: tuple[str, ...] = (), **values: Any
+    ) -> Command | None:
+        answer = events.Answered(at=self.now, step=step_id, by=by, groups=groups, values=values)
+        return self.give(answer)
 
     def decided(self, step_id: str, choice: Any, by: str = "slack:U1") -> Command | None:
         return self.give(events.Decided(at=self.now, step=step_id, by=by, choice=choice))

@@ -120,11 +120,11 @@ class TestRule3AlertsStartOnlyWhatIsListed:
 
     def test_once_a_person_answered_later_steps_need_no_owner(self):
         """
-        An answer to a manual step engages a person as well.
+        An owner's answer to a manual step is a person standing behind the run.
         """
         run = Rehearsal(book(manual("sure"), change("close")), origin=ALERT)
         run.asked("sure")
-        run.answered("sure")
+        run.answered("sure", groups=("oncall",))
 
         assert isinstance(run.planned("close"), ApplyStep)
 
@@ -430,9 +430,9 @@ class TestNo:
 
         assert second.expires_at > first.expires_at
 
-    def test_rejecting_with_skip_engages_a_person(self):
+    def test_a_rejection_lets_nothing_else_run(self):
         """
-        In a run of an alert, a rejection is an answer: a person is there.
+        Who says no to one change has not said yes to the next: the owners are asked.
         """
         approval = Approval(groups=("security",), on_timeout="skip")
         run = Rehearsal(book(change("close", approval=approval), change("throttle")), origin=ALERT)
@@ -441,7 +441,17 @@ class TestNo:
         run.rejected("close", "slack:U1", "security")
         assert isinstance(run.last, PlanStep)
 
-        assert isinstance(run.planned("throttle"), ApplyStep)
+        assert isinstance(run.planned("throttle"), AskApproval)
+
+    def test_only_an_owners_answer_stands_behind_the_run(self):
+        """
+        Anybody of a group may answer, but later steps without an approval still need an owner.
+        """
+        run = Rehearsal(book(manual("sure"), change("close")), origin=ALERT)
+        run.asked("sure")
+        run.answered("sure", groups=("marketing",))
+
+        assert isinstance(run.planned("close"), AskApproval)
 
 
 class TestQuestionsKeepTheirOrder:

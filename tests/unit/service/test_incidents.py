@@ -314,3 +314,41 @@ class TestPinnedRunbook:
 
         assert company.state().status is RunStatus.DONE
         assert company.state().steps["reopen"].status.value == "done"
+
+
+class TestAnIncidentThatNobodyWorksOn:
+    """Every run of it has ended, and it has not recovered."""
+
+    @pytest.fixture
+    def abandoned(self, company) -> Company:
+        """A person cancelled the run; the closing is still in force."""
+        take(company)
+        company.world.service.people.cancel("INC-1-R1", SAM)
+        assert company.world.service.reports.runs()[0].status is RunStatus.CANCELLED
+        return company
+
+    def test_a_new_alert_starts_a_new_run_in_it(self, abandoned):
+        """
+        An alert is never swallowed by an incident whose runs have all ended.
+        """
+        taken = take(abandoned, fingerprint="another")
+
+        assert (taken.opened, taken.incident_id, taken.run_id) == (False, "INC-1", "INC-1-R2")
+        assert runs(abandoned) == ["INC-1-R1", "INC-1-R2"]
+
+    def test_a_repeat_changes_nothing_while_the_endpoint_is_held(self, abandoned):
+        """
+        The known alert goes on firing, and what it asks for is in force.
+        """
+        assert take(abandoned).run_id is None
+        assert runs(abandoned) == ["INC-1-R1"]
+
+    def test_a_repeat_starts_a_run_once_nothing_is_in_force(self, abandoned):
+        """
+        It still fires and nothing protects the endpoint any more.
+        """
+        desk = abandoned.world.service.desk
+        held = [c.id for c in desk.in_force("edge")]
+        desk.lift(held, "slack:U0SAM")
+
+        assert take(abandoned).run_id == "INC-1-R2"

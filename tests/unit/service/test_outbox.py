@@ -147,6 +147,7 @@ class TestIncidentChannel:
 
         post.put("INC-1:channel", kind="open_channel", to="inc-1-book")
         post.outbox.flush()
+        post.clock.advance(seconds=2)
         post.outbox.flush()
 
         assert post.posted == ["a"]
@@ -418,6 +419,7 @@ class TestUpdates:
 
         post.put("card", message=Message(title="old"))
         post.outbox.flush()
+        post.clock.advance(seconds=2)
         post.outbox.flush()
 
         assert post.posted == ["new"]
@@ -541,3 +543,29 @@ class TestStoreUnavailable:
 
         post.outbox.flush()
         assert post.posted == ["a"]
+
+
+class TestADeadChannel:
+    def test_people_are_asked_elsewhere(self, post):
+        """
+        If the incident's channel can never be made, its messages go where everybody looks.
+        """
+        with post.store.begin() as tx:
+            incident = tx.incident("INC-1")
+            tx.save_incident(incident.model_copy(update={"channel": None}))
+        post.outbox._fallback_channel = "#incidents"
+        post.put("INC-1:channel", kind="open_channel", to="inc-1-book")
+        post.put("a")
+        for _ in range(3):
+            post.chat.fail = [ProviderRefused("restricted_action")]
+            post.outbox.flush()
+            post.clock.advance(minutes=5)
+        post.chat.fail = []
+        assert post.stored("INC-1:channel").status == "dead"
+
+        for _ in range(3):
+            post.clock.advance(minutes=5)
+            post.outbox.flush()
+
+        assert post.posted == ["a"]
+        assert post.stored("a").ref.channel == "#incidents"
