@@ -115,7 +115,13 @@ def executor_file(settings: Settings) -> Path:
 
 def open_store(settings: Settings) -> SqlStore:
     """Open the store, making and migrating it if needed."""
-    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"The state folder {settings.state} cannot be made ({error.strerror}); nothing was "
+            "started. Mend `state_dir` in firedoor.yaml, or its permissions."
+        ) from None
     store = SqlStore(f"sqlite:///{journal_file(settings)}")
     store.migrate()
     return store

@@ -12,6 +12,7 @@ from actions.logs.connection import AccessLogs
 from actions.logs.paths import pattern_of
 from actions.logs.query import cross_owner_reads, from_us
 from bot.action import Context, Facts, Params, ReadAction
+from bot.errors import BadInput
 from bot.model.base import Utc
 from bot.model.outcome import Outcome
 
@@ -105,6 +106,12 @@ class CrossOwnerReads(ReadAction[CrossOwnerReadsParams]):
     def run(self, params: CrossOwnerReadsParams, ctx: Context) -> Outcome:
         logs = ctx.connection(AccessLogs, params.logs)
         until = params.until or ctx.now()
+        if params.since >= until:
+            # A mistyped year must not become an all-clear.
+            raise BadInput(
+                f"since ({params.since:%Y-%m-%d %H:%M:%S} UTC) is in the future, so no read can be "
+                "counted; nothing was asked. Give a moment in the past."
+            )
         answer = cross_owner_reads(
             logs,
             pattern_of(params.endpoint),

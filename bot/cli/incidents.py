@@ -8,6 +8,7 @@ import click
 
 from bot.cli.common import attached, json_option, print_json
 from bot.cli.show import clean, console, table
+from bot.errors import BadInput
 from bot.postmortem.timeline import timeline as tell
 
 
@@ -97,7 +98,13 @@ def timeline(ctx: click.Context, incident: str, full: bool, as_json: bool) -> No
 def postmortem(ctx: click.Context, incident: str, out: str, as_json: bool) -> None:
     """Draft INCIDENT's postmortem anew and write its three forms to a folder."""
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be made ({error.strerror}); nothing was written. "
+            "Name another folder with --out."
+        ) from None
     written: dict[str, str] = {}
     with attached(ctx) as service:
         for evidence in service.postmortems.draft(incident):

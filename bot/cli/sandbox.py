@@ -33,7 +33,15 @@ def sandbox(folder: str | None, serve: bool) -> None:
                 start_firedoor(company)
             console.print(table(("What", "Where"), company.urls().items()))
             console.print(f"\nSettings: {company.settings_file}", soft_wrap=True, markup=False)
-            console.print("Open Slack in a browser and type /firedoor. Ctrl-C ends everything.")
+            orders = company.urls()["Orders service"]
+            console.print(
+                "Open Slack in a browser, be Sam, and type /firedoor run. Iris approves closing, "
+                "two of security the key.\nDeploy the fix with: curl -X POST "
+                f"{orders}/internal/deploy -H 'content-type: application/json' "
+                '-d \'{"version": "2.14.1", "ownership_check": true}\'\nCtrl-C ends everything.',
+                soft_wrap=True,
+                markup=False,
+            )
             while True:
                 time.sleep(3600)
 

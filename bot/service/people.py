@@ -198,7 +198,10 @@ class People:
     def _open(self, token: str, kind: str) -> Ask:
         ask = self.find_ask(token)
         if ask.kind != kind:
-            raise BadInput(f"This question is an {ask.kind}, not an {kind}; nothing was recorded.")
+            raise BadInput(
+                f"{ask.run_id} waits for a different word at {ask.step_id} ({ask.kind}, not "
+                f"{kind}); nothing was recorded. `firedoor status` shows what it waits for."
+            )
         if ask.closed:
             raise Refused(f"This is decided already: {ask.closed} Nothing was recorded.")
         if ask.expires_at is not None and self._clock.now() >= ask.expires_at:

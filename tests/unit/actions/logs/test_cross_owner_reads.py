@@ -229,6 +229,13 @@ class TestWhatIsReported:
         assert ask()["covers_window"] is True
         assert ask(since="2026-11-23T11:59:59Z")["covers_window"] is False
 
+    def test_a_since_in_the_future_is_refused(self, ask):
+        """
+        A mistyped year must not become an all-clear.
+        """
+        with pytest.raises(BadInput, match="in the future"):
+            ask(since="2030-01-01T00:00:00Z")
+
     def test_only_the_twenty_busiest_callers_are_named(self, log, ask):
         """Facts stay small; the evidence has them all."""
         for number in range(30):
