@@ -1,4 +1,9 @@
-"""What the engine wants done next. The service does it and answers with an event."""
+"""What the engine wants done. The service does it and answers with an event.
+
+What ``advance`` returns is everything that is outstanding: commands of different steps may be done
+side by side, and one that is under way already is listed again until its event has come. At most
+one command of a step is outstanding at any time.
+"""
 
 from __future__ import annotations
 
@@ -67,15 +72,20 @@ class UndoStep(Frozen):
 class AskApproval(Frozen):
     """Put a plan before people. ``excluded`` (who started the run) may not approve.
 
-    Answers: Asked.
+    ``digest`` is what a yes binds to: the runbook's version and the plans of all steps on the card.
+    ``also`` holds the plans of the other steps that share the card, by key. ``break_glass`` is the
+    group that may override. Answers: Asked.
     """
 
     kind: Literal["ask_approval"] = "ask_approval"
     step: str
     plan: Plan
+    digest: str = ""
+    also: dict[str, Plan] = {}
     groups: tuple[str, ...]
     required: int
     excluded: tuple[str, ...] = ()
+    break_glass: str | None = None
     expires_at: Utc | None = None
 
 
@@ -86,7 +96,21 @@ class AskPerson(Frozen):
     step: str
     ask: str
     fields: dict[str, Any] = {}
+    assignee: str | None = None
+    due_at: Utc | None = None
     expires_at: Utc | None = None
+
+
+class Remind(Frozen):
+    """Remind of a manual step's question, or say that its answer is overdue. Answers: Reminded.
+
+    ``number`` counts the reminders of this question from 1.
+    """
+
+    kind: Literal["remind"] = "remind"
+    step: str
+    number: int
+    overdue: bool = False
 
 
 class AskDecision(Frozen):
@@ -101,7 +125,11 @@ class AskDecision(Frozen):
 
 
 class Wait(Frozen):
-    """Wait for a message, or until a moment. Answers: what came, or TimerFired."""
+    """Wait for a message, or until a moment. Answers: what came, or TimerFired.
+
+    Always the last one, if something may come or become due; beside other commands it says until
+    when they are waited for before time itself is an event.
+    """
 
     kind: Literal["wait"] = "wait"
     until: Utc | None = None
@@ -123,6 +151,7 @@ Command = Annotated[
     | UndoStep
     | AskApproval
     | AskPerson
+    | Remind
     | AskDecision
     | Wait
     | Finish,

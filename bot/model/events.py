@@ -1,6 +1,7 @@
 """What happens to a run. The engine turns these into commands; the journal keeps them.
 
-Every event has ``at``, set from the injected clock by whoever makes it. Events never hold a
+``step`` is a step's key: its id, or, inside a ``foreach`` or a called runbook, the path to it
+(``each.2.rotate``, ``contain.close``). Every event has ``at``, set from the injected clock by whoever makes it. Events never hold a
 secret: they are redacted before they are journaled.
 """
 
@@ -38,6 +39,10 @@ class RunStarted(_Event):
     alert: Alert | None = None
     endpoints: dict[str, Endpoint] = {}
     auto: tuple[str, ...] = ()
+    rerun_of: str = ""
+    """The run whose outcomes ``kept`` holds; empty for a run from the beginning."""
+    kept: dict[str, dict[str, Any]] = {}
+    """Steps that are not run again, by key: their state as it was, as JSON."""
 
 
 class Planned(_Event):
@@ -82,6 +87,20 @@ class Rejected(_Event):
     by: str
     groups: tuple[str, ...] = ()
     reason: str = ""
+
+
+class Overridden(_Event):
+    """A person breaks the glass: the step goes on without the approval that it waits for.
+
+    ``reason`` is theirs and never empty. It is announced, and leaves a review that is mandatory.
+    """
+
+    kind: Literal["overridden"] = "overridden"
+    step: str
+    digest: str
+    by: str
+    groups: tuple[str, ...] = ()
+    reason: str
 
 
 class Answered(_Event):
@@ -145,10 +164,64 @@ class TimerFired(_Event):
     kind: Literal["timer_fired"] = "timer_fired"
 
 
+class Reminded(_Event):
+    """The person who is asked was reminded, or it was said that the answer is overdue."""
+
+    kind: Literal["reminded"] = "reminded"
+    step: str
+
+
 class Cancelled(_Event):
-    """A person stops the run. Containments stay in force until lifted or expired."""
+    """A person ends the run: what is under way is brought to its end, then nothing more begins.
+
+    Its changes stay as they are (containments until lifted or expired), unless ``undo`` asks that
+    they are taken back.
+    """
 
     kind: Literal["cancelled"] = "cancelled"
+    by: str
+    reason: str = ""
+    undo: bool = False
+
+
+class Paused(_Event):
+    """A person holds the run: what is under way is brought to its end, nothing more begins."""
+
+    kind: Literal["paused"] = "paused"
+    by: str
+    reason: str = ""
+
+
+class Resumed(_Event):
+    """A person lets a paused run go on."""
+
+    kind: Literal["resumed"] = "resumed"
+    by: str
+
+
+class Skipped(_Event):
+    """A person passes over a step that has not begun, or that waits."""
+
+    kind: Literal["skipped"] = "skipped"
+    step: str
+    by: str
+    reason: str = ""
+
+
+class Retried(_Event):
+    """A person has a failed step tried again now: one that waits for its next attempt or for a
+    decision, or one that was passed over by ``on_failure: continue``."""
+
+    kind: Literal["retried"] = "retried"
+    step: str
+    by: str
+    groups: tuple[str, ...] = ()
+
+
+class UndoAsked(_Event):
+    """A person has every change of the run taken back, also after its end."""
+
+    kind: Literal["undo_asked"] = "undo_asked"
     by: str
     reason: str = ""
 
@@ -160,14 +233,21 @@ Event = Annotated[
     | Asked
     | Approved
     | Rejected
+    | Overridden
     | Answered
+    | Reminded
     | Decided
     | Applied
     | Verified
     | Undone
     | StepFailed
     | TimerFired
-    | Cancelled,
+    | Cancelled
+    | Paused
+    | Resumed
+    | Skipped
+    | Retried
+    | UndoAsked,
     Field(discriminator="kind"),
 ]
 

@@ -58,6 +58,8 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     CANCELLED = "cancelled"
+    UNDONE = "undone"
+    """Every change was taken back because a person asked for it."""
 
     @property
     def is_final(self) -> bool:
@@ -67,7 +69,8 @@ class RunStatus(StrEnum):
 class Run(Frozen):
     """
     One execution of a runbook. ``id`` is the incident's id with ``-R`` and a number.
-    ``runbook_text`` is pinned: editing the file later changes nothing here.
+    ``runbook_text`` is pinned, and so are the texts of the runbooks that it calls, by id: editing a
+    file later changes nothing here. ``runbook_digest`` is the runbook's version, over all of them.
     """
 
     id: str
@@ -75,6 +78,7 @@ class Run(Frozen):
     runbook_id: str
     runbook_digest: str
     runbook_text: str
+    called_texts: dict[str, str] = {}
     origin: Origin
     status: RunStatus = RunStatus.RUNNING
     started_at: Utc
