@@ -149,7 +149,6 @@ class TestRuns:
             assert stored.run == done
             assert (stored.state, stored.events) == ({"cursor": 1}, 3)
             assert list(stored.commands) == commands
-            assert stored.cancel is None
             assert tx.runs(unfinished=True) == []
             assert list(tx.runs(incident_id="INC-1")) == [done]
 
