@@ -110,7 +110,7 @@ def found(node: Node) -> str:
         case Scalar(value=None):
             return "nothing"
         case Scalar():
-            return f"{node.raw}"
+            return shortened(node.raw)
         case _:
             return kind_of(plain(node))
 
@@ -238,7 +238,7 @@ class Section:
         if entry is None or isinstance(entry.value, Broken):
             return default
         value = entry.value.value if isinstance(entry.value, Scalar) else None
-        if isinstance(value, int | float) and value is not True and least <= value <= most:
+        if not isinstance(value, str | bool | None) and least <= value <= most:
             return float(value)
         self.wrong(key, f"Here goes a number from {least} to {most}, not {found(entry.value)}.")
         return default
