@@ -121,29 +121,17 @@ class Section:
 
     Args:
         keys: The keys it may have.
-
-        refused: Keys that are known but may not stand here, with the reason.
     """
 
-    def __init__(
-        self,
-        node: Map,
-        where: str,
-        reading: Reading,
-        keys: Collection[str],
-        refused: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, node: Map, where: str, reading: Reading, keys: Collection[str]) -> None:
         self.mark = node.mark
         self.where = where
         self.reading = reading
         self._entries: dict[str, Entry] = {}
-        refused = refused or {}
         unclaimed = {key for key in keys if node.get(key) is None}
         for entry in node.entries:
             if entry.key in keys:
                 self._entries[entry.key] = entry
-            elif entry.key in refused:
-                reading.add(entry.mark, path_of(where, entry.key), refused[entry.key])
             else:
                 self._unknown(entry, keys, unclaimed)
 

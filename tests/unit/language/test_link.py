@@ -244,6 +244,7 @@ class TestLinking:
             assert call is not None
             assert call.book is runbooks[name]
         assert first.step("z").fact_names == ("x",)
+        assert runbooks["c"].version == runbooks["c"].digest
         assert first.called() == {"b": runbooks["b"], "c": runbooks["c"]}
 
     def test_a_pinned_run_is_loaded_with_what_it_calls(self):
