@@ -7,26 +7,39 @@ Rule 3: a run that an alert started may, until a person stands behind it, make o
         A person stands behind it by an approval that counts, or by an owner's answer or decision.
         A rejection never does.
 Rule 4: who started a run does not approve its steps.
-Rule 5: a yes counts for one plan, by its digest, once per person.
+Rule 5: a yes counts for one card: this version of the runbook and these plans, with their
+        parameters, by its digest, once per person.
+Rule 6: who is in a step's ``break_glass`` group may let it go on alone, with a reason; also who
+        started the run. It is announced, and somebody else reviews it.
 """
 
 from __future__ import annotations
 
 from bot.action import Effect
-from bot.engine.state import RunState
-from bot.language.runbook import Approval, Runbook, Step
-from bot.model.events import Approved, Rejected
+from bot.engine.places import Place
+from bot.engine.state import RunState, StepState
+from bot.language.runbook import Approval, Runbook
+from bot.model.base import digest_of
+from bot.model.events import Approved, Overridden, Rejected
+from bot.model.plan import Plan
 
 
-def approval_needed(runbook: Runbook, state: RunState, step: Step) -> Approval | None:
+def approval_needed(book: Runbook, state: RunState, place: Place) -> Approval | None:
     """Return whose yes the step needs before it acts, or None."""
-    if step.effect is Effect.READ:
+    if place.step.effect is Effect.READ:
         return None
-    if step.approval is not None:
-        return step.approval
-    if state.person_engaged or step.id in state.auto:
+    if place.step.approval is not None:
+        return place.step.approval
+    if state.person_engaged or place.static in state.auto:
         return None
-    return Approval(groups=runbook.owners, required=1)
+    return Approval(groups=book.owners, required=1)
+
+
+def card_digest(book: Runbook, plans: dict[str, Plan]) -> str:
+    """Return what a yes binds to: the runbook's version and every plan on the card, by key."""
+    return digest_of(
+        {"runbook": book.version, "plans": {key: plan.digest for key, plan in plans.items()}}
+    )
 
 
 def excluded(state: RunState) -> tuple[str, ...]:
@@ -34,12 +47,28 @@ def excluded(state: RunState) -> tuple[str, ...]:
     return (state.origin.actor,) if state.origin.kind == "person" else ()
 
 
-def counts(state: RunState, approval: Approval, event: Approved | Rejected) -> bool:
-    """Tell whether this person's word counts for the current plan of the step."""
-    plan = state.steps[event.step].plan
+def is_for(current: StepState, event: Approved | Rejected | Overridden) -> bool:
+    """Tell whether a word is about the card that the step waits on."""
+    # Version 0.1 asked for a yes to the plan alone; such a question may still be open.
+    wanted = current.card or (current.plan.digest if current.plan else "")
+    return event.digest == wanted
+
+
+def counts(
+    state: RunState, approval: Approval, current: StepState, event: Approved | Rejected
+) -> bool:
+    """Tell whether this person's word counts for what the step waits for."""
     return (
-        plan is not None
-        and event.digest == plan.digest
+        is_for(current, event)
         and event.by not in excluded(state)
         and not set(event.groups).isdisjoint(approval.groups)
+    )
+
+
+def overrides(approval: Approval, current: StepState, event: Overridden) -> bool:
+    """Tell whether this person may break the glass here, and says why."""
+    return (
+        is_for(current, event)
+        and approval.break_glass in event.groups
+        and bool(event.reason.strip())
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from bot.model.alert import Alert
 from bot.model.base import Frozen, Utc
@@ -47,6 +49,16 @@ _FINAL = frozenset(
 )
 
 
+_WAITING = frozenset(
+    {
+        StepStatus.AWAITING_APPROVAL,
+        StepStatus.AWAITING_ANSWER,
+        StepStatus.AWAITING_DECISION,
+        StepStatus.AWAITING_RETRY,
+    }
+)
+
+
 class Failure(Frozen):
     """The last thing that went wrong in a step."""
 
@@ -58,34 +70,103 @@ class Failure(Frozen):
 class StepState(Frozen):
     """
     ``deadline`` is when the thing waited for is given up (approval, answer) or tried again.
-    ``approvals`` are distinct people who approved the plan that ``plan`` holds.
+    ``approvals`` are distinct people who approved what ``plan`` holds.
+
+    A group (parallel, foreach, called runbook) is ``running`` from when it began until all that it
+    holds is over.
     """
 
     status: StepStatus = StepStatus.PENDING
     attempt: int = 0
     drifts: int = 0
+    calls: int = 0
+    """How many commands it was given; tells whether one is from before a pause."""
     params: dict[str, Any] = {}
     plan: Plan | None = None
+    asked: bool = True
+    """Whether the question that it waits for is before people already."""
+    card: str = ""
+    """What a yes must be bound to: the digest of its approval card."""
+    members: tuple[str, ...] = ()
+    """The other steps on its card, if the step leads one."""
+    gathering: tuple[str, ...] = ()
+    """Those of ``members`` whose plans are still to come."""
+    leader: str = ""
+    """The step whose card this one waits on, if it is another's."""
     approvals: tuple[str, ...] = ()
+    approved: str = ""
+    """The digest of a plan that was approved on a shared card before the step's turn came."""
+    overridden: bool = False
+    """Whether somebody broke the glass for it."""
     facts: dict[str, Any] = {}
     failure: Failure | None = None
+    passed: bool = False
+    """Whether the run goes on though the step failed."""
+    left: bool = False
+    """Whether its change stays although the run's changes are taken back."""
+    closing: bool = False
+    """A parallel that is decided (``join: any``): its other branches end."""
+    items: tuple[Any, ...] | None = None
+    """What a foreach goes through."""
+    inputs: dict[str, Any] | None = None
+    """What a called runbook was given."""
     note: str = ""
     deadline: Utc | None = None
+    due_at: Utc | None = None
+    remind_at: Utc | None = None
+    nudge: Literal["", "remind", "overdue"] = ""
+    """What is to be said about an answer that has not come."""
+    reminders: int = 0
     started_at: Utc | None = None
     ended_at: Utc | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.status in _WAITING
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a command of it is outstanding (a group has none of its own)."""
+        return self.status in _UNDER_WAY
+
+    @property
+    def ends_sequence(self) -> bool:
+        """Whether nothing after it in its sequence begins."""
+        return self.status in _BROKEN and not self.passed
+
+
+_UNDER_WAY = frozenset(
+    {StepStatus.PLANNING, StepStatus.RUNNING, StepStatus.VERIFYING, StepStatus.UNDOING}
+)
+_BROKEN = frozenset({StepStatus.FAILED, StepStatus.STOPPED, StepStatus.UNDONE})
+
+
+class Ending(Frozen):
+    """
+    The run is coming to its end: nothing more of its ``steps`` begins.
+
+    Three phases: what is under way is brought to its end, then changes are taken back if ``undo``,
+    then ``always`` runs. ``cut``: asked twice, so no person is waited for any more.
+    """
+
+    status: RunStatus
+    reason: str = ""
+    undo: bool = False
+    cut: bool = False
+    phase: Literal["closing", "undoing", "always"] = "closing"
 
 
 class RunState(Frozen):
     """
-    ``cursor`` is the index of the current step. ``person_engaged`` is true once a person has
-    started, approved, answered or decided anything in this run.
+    ``steps`` holds a state by key for every step that there is: its id; inside a foreach
+    ``each.2.rotate``; inside a called runbook ``contain.close``. ``person_engaged`` is true once a
+    person has started, approved, answered or decided anything in this run.
     """
 
     incident_id: str
     run_id: str
     status: RunStatus = RunStatus.RUNNING
     reason: str = ""
-    cursor: int = 0
     steps: dict[str, StepState] = {}
     inputs: dict[str, Any] = {}
     origin: Origin
@@ -95,12 +176,45 @@ class RunState(Frozen):
     person_engaged: bool = False
     engaged_by: str = ""
     """Who started, approved, answered or decided last."""
+    applied: tuple[str, ...] = ()
+    """Changes of this run, by key, in the order in which they were begun."""
+    ending: Ending | None = None
+    paused: dict[str, int] | None = None
+    """Set while the run is held: the commands that were under way then, by key and count."""
+    paused_by: str = ""
+    deadline: Utc | None = None
+    outputs: dict[str, Any] = {}
+    rerun_of: str = ""
 
-    def with_step(self, step_id: str, **changes: Any) -> RunState:
-        """Return a state in which one step has other fields."""
-        step = self.steps.get(step_id, StepState()).model_copy(update=changes)
-        return self.model_copy(update={"steps": {**self.steps, step_id: step}})
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before_groups(cls, data: Any) -> Any:
+        """Read a state of version 0.1, which had one cursor and no groups.
+
+        Steps before the cursor that failed were passed over; all others follow from their status.
+        """
+        if not isinstance(data, dict) or "cursor" not in data:
+            return data
+        data = {**data, "steps": {key: dict(step) for key, step in data["steps"].items()}}
+        cursor = data.pop("cursor")
+        for index, step in enumerate(data["steps"].values()):
+            if index < cursor and step.get("status") == StepStatus.FAILED.value:
+                step["passed"] = True
+        begun = ("running", "verifying", "undoing", "done", "failed", "stopped")
+        data["applied"] = [
+            key
+            for key, step in data["steps"].items()
+            if step.get("plan") and step.get("status") in begun
+        ]
+        return data
+
+    def step(self, key: str) -> StepState:
+        """Return a step's state; one that has not begun has the first one."""
+        return self.steps.get(key, _PENDING)
 
     def having(self, **changes: Any) -> RunState:
         """Return a state with other fields."""
         return self.model_copy(update=changes)
+
+
+_PENDING = StepState()

@@ -240,12 +240,16 @@ class Runbook:
         return digest_of({"own": self.digest, **{name: b.digest for name, b in called.items()}})
 
 
-def within(steps: Iterable[Step]) -> Iterator[Step]:
-    """Yield steps and all that they hold, groups first; called runbooks are not entered."""
+def within(steps: Iterable[Step], *, into_loops: bool = True) -> Iterator[Step]:
+    """Yield steps and all that they hold, groups first; called runbooks are not entered.
+
+    Args:
+        into_loops: Whether the steps of a foreach are yielded, which are many in a run.
+    """
     for step in steps:
         yield step
         if step.parallel is not None:
             for branch in step.parallel.branches:
-                yield from within(branch)
-        if step.foreach is not None:
+                yield from within(branch, into_loops=into_loops)
+        if step.foreach is not None and into_loops:
             yield from within(step.foreach.steps)

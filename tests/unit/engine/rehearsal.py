@@ -203,8 +203,7 @@ class Rehearsal:
         return self.give(events.Cancelled(at=self.now, by=by, reason=reason))
 
     def _digest(self, step_id: str) -> str:
-        plan = self.at(step_id).plan
-        return plan.digest if plan else "none"
+        return self.at(step_id).card or "none"
 
 
 _ALERT = Alert(source="alertmanager", fingerprint="f1", starts_at=NOON)

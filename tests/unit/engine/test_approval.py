@@ -6,7 +6,7 @@ import pytest
 
 from bot.action import Effect
 from bot.engine import StepStatus
-from bot.engine.advance import MAX_DRIFTS
+from bot.engine.failing import MAX_DRIFTS
 from bot.language.runbook import Approval
 from bot.model.commands import (
     ApplyStep,

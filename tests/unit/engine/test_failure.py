@@ -6,7 +6,7 @@ import pytest
 
 from bot.action import Effect
 from bot.engine import StepStatus
-from bot.engine.advance import LONGEST_DELAY_S
+from bot.engine.failing import LONGEST_DELAY_S
 from bot.language.runbook import Approval, Retry
 from bot.model.commands import (
     ApplyStep,

@@ -1,0 +1,143 @@
+"""How a run comes to its end: what is under way, the way back, ``always``, the last word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bot.action import Effect
+from bot.engine import calls, cards, flow
+from bot.engine.flow import Verdict
+from bot.engine.places import Frame, Place, inside, last, root
+from bot.engine.scope import scope_of
+from bot.engine.state import Ending, StepState, StepStatus
+from bot.engine.turn import Turn
+from bot.errors import ExpressionInvalid
+from bot.language.expressions import evaluate
+from bot.language.runbook import Step
+from bot.model.incident import RunStatus
+
+
+def settle(turn: Turn) -> None:
+    """After an event: begin what may begin, and end what is over. A paused run does neither."""
+    if turn.state.paused is not None:
+        return
+    cards.tend(turn)
+    if turn.state.ending is None:
+        verdict = flow.sequence(turn, turn.book.steps, root(turn.book, turn.state))
+        if turn.state.ending is None:
+            if verdict is Verdict.OPEN:
+                return
+            turn.end(*_how_it_went(turn, verdict))
+    _come_to_an_end(turn)
+
+
+def _how_it_went(turn: Turn, verdict: Verdict) -> tuple[RunStatus, str]:
+    """Return status and reason of a run that went through its steps, or was ended by one."""
+    if verdict is Verdict.DONE:
+        return RunStatus.DONE, ""
+    step = next(s for s in turn.book.steps if turn.step(s.id).ends_sequence)
+    current = turn.step(step.id)
+    if current.status is StepStatus.FAILED:
+        message = current.failure.message if current.failure else current.note
+        return RunStatus.FAILED, f"step {step.id} failed: {message}"
+    return RunStatus.STOPPED, f"step {step.id}: {current.note}"
+
+
+def _come_to_an_end(turn: Turn) -> None:
+    if _ending(turn).phase == "closing":
+        verdict = flow.sequence(turn, turn.book.steps, root(turn.book, turn.state))
+        if verdict is Verdict.OPEN:
+            return
+        _phase(turn, "undoing")
+    if _ending(turn).phase == "undoing":
+        if _ending(turn).undo and _take_back(turn):
+            return
+        _phase(turn, "always")
+    if flow.all_of(turn, last(turn.book, turn.state)) is Verdict.DONE:
+        _finish(turn)
+
+
+def _ending(turn: Turn) -> Ending:
+    assert turn.state.ending is not None  # noqa: S101  # called only while the run ends
+    return turn.state.ending
+
+
+def _phase(turn: Turn, phase: str) -> None:
+    turn.having(ending=_ending(turn).model_copy(update={"phase": phase}))
+
+
+def _take_back(turn: Turn) -> bool:
+    """Take the run's changes back, the last one first; True while one is under way."""
+    for key in reversed(turn.state.applied):
+        place, current = turn.place(key), turn.step(key)
+        if current.status is StepStatus.UNDONE or current.left:
+            continue
+        if not current.status.is_final:
+            if not (current.is_waiting and _ending(turn).cut):
+                return True
+            turn.close(place, StepStatus.FAILED, left=True)
+        elif place.step.effect is Effect.CHANGE:
+            turn.set(place, attempt=1)
+            calls.undo(turn, place)
+            return True
+        else:
+            turn.set(place, left=True)
+    return False
+
+
+def _finish(turn: Turn) -> None:
+    ending = _ending(turn)
+    status, reason = ending.status, ending.reason
+    if status is RunStatus.DONE:
+        status, reason = _end_well(turn)
+    back = [key for key in reversed(turn.state.applied) if _is_undone(turn, key)]
+    kept = [key for key in reversed(turn.state.applied) if not _is_undone(turn, key)]
+    if back or (ending.undo and kept):
+        told = f"taken back: {', '.join(back) or 'nothing'}"
+        told += f"; not taken back: {', '.join(kept)}" if kept else ""
+        reason = f"{reason}; {told}" if reason else told
+    if status is RunStatus.UNDONE and kept:
+        status = RunStatus.FAILED
+    turn.having(status=status, reason=reason)
+
+
+def _is_undone(turn: Turn, key: str) -> bool:
+    return turn.step(key).status is StepStatus.UNDONE
+
+
+def _end_well(turn: Turn) -> tuple[RunStatus, str]:
+    """A run that went through all its steps is done, unless one of them failed on the way."""
+    frames = (root(turn.book, turn.state), last(turn.book, turn.state))
+    failed = [key for frame in frames for key in _failures(turn, frame, frame.steps)]
+    if failed:
+        return RunStatus.FAILED, f"went through all steps, but failed: {', '.join(failed)}"
+    try:
+        scope = scope_of(frames[0], turn.state)
+        turn.having(outputs=evaluate(dict(turn.book.outputs), scope, turn.at))
+    except ExpressionInvalid as error:
+        return RunStatus.FAILED, f"its outputs cannot be read: {error}"
+    return RunStatus.DONE, ""
+
+
+def _failures(turn: Turn, frame: Frame, steps: Iterable[Step]) -> list[str]:
+    """Return the keys of steps that failed, in order. A branch that was not needed may fail."""
+    found: list[str] = []
+    for step in steps:
+        place = Place(step, frame)
+        current = turn.step(place.key)
+        within: list[str] = []
+        for branch in _needed(step, current):
+            within += _failures(turn, frame, branch)
+        for _, inner in inside(place, turn.state):
+            within += _failures(turn, inner, inner.steps)
+        has_failed = current.status in (StepStatus.FAILED, StepStatus.UNDONE)
+        found += within or ([place.key] if has_failed else [])
+    return found
+
+
+def _needed(step: Step, current: StepState) -> tuple[tuple[Step, ...], ...]:
+    """Return the branches of a parallel whose failures count."""
+    if step.parallel is None:
+        return ()
+    is_decided = step.parallel.join == "any" and current.status is StepStatus.DONE
+    return () if is_decided else step.parallel.branches
