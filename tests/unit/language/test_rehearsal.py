@@ -122,7 +122,7 @@ class TestRules:
             ([("values: {version: 1.2.3}", "values: {version: 1.2.3, checks: x}")], "cases[0].people[2].values", "'x' is not a whole number"),
             ([(", values: {version: 1.2.3}", "")], "cases[0].people[2].values", "version: a value is needed"),
             ([("      status: stopped\n", "")], "cases[0].expect", "'status' is missing"),
-            ([("      status: stopped\n", "      status: undone\n")], "cases[0].expect.status", "'undone' is not known"),
+            ([("      status: stopped\n", "      status: undoing\n")], "cases[0].expect.status", "'undoing' is not known"),
             ([("wipe: stopped}", "wipe: over}")], "cases[0].expect.steps.wipe", "'over' is not known"),
             ([("wipe: stopped}", "wip: stopped}")], "cases[0].expect.steps.wip", "Did you mean 'wipe'?"),
             ([("order: [close, reads, rotate]", "order: [close, red]")], "cases[0].expect.order[1]", "Did you mean 'reads'?"),
