@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -27,14 +27,13 @@ class Clock(Protocol):
 class StoredRun(Frozen):
     """
     A run with its state as JSON (the engine's), the number of events it has taken, and the
-    commands that the last one gave. ``cancel`` holds who asked for an end, once someone did.
+    commands that are outstanding since the last one.
     """
 
     run: Run
     state: dict[str, Any]
     events: int
     commands: tuple[dict[str, Any], ...]
-    cancel: dict[str, str] | None = None
 
 
 class Transaction(Protocol):
@@ -87,6 +86,7 @@ class Transaction(Protocol):
         runbook_id: str,
         runbook_digest: str,
         runbook_text: str,
+        called_texts: Mapping[str, str],
         origin: Origin,
         at: datetime,
     ) -> Run: ...
@@ -102,7 +102,6 @@ class Transaction(Protocol):
         events: int,
         commands: Sequence[dict[str, Any]],
     ) -> None: ...
-    def ask_to_cancel(self, run_id: str, *, by: str, reason: str) -> None: ...
 
     def put_message(self, run_id: str, event: Event, key: str) -> bool:
         """Put an event into a run's mailbox; False if one with this key was there before."""
@@ -135,6 +134,9 @@ class Transaction(Protocol):
 
     def open_asks(self, run_id: str) -> Sequence[Ask]:
         """The questions of a run that are not closed, oldest first."""
+
+    def asks(self, run_id: str) -> Sequence[Ask]:
+        """All questions of a run, oldest first."""
 
     def save_ask(self, ask: Ask) -> None: ...
 

@@ -8,14 +8,16 @@ import click
 from rich.text import Text
 
 from bot import wiring
-from bot.cli.common import attached, json_option, print_json, settings_of
+from bot.cli.common import attached, json_option, me, print_json, settings_of
 from bot.cli.people import pairs
 from bot.cli.show import clean, console, errors, table
-from bot.errors import BadInput, Problem
+from bot.errors import BadInput, Problem, Refused, Unreachable
 from bot.language.inputs import bind
 from bot.language.load import check as check_text
 from bot.language.load import read_text
 from bot.language.schema import schema as schema_of
+from bot.service.cards import plan_text
+from bot.service.preview import Foreseen
 from bot.settings import DEFAULT_FILE, default_file
 
 
@@ -62,36 +64,61 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
 @json_option
 @click.pass_context
 def plan(ctx: click.Context, runbook: str, inputs: tuple[str, ...], as_json: bool) -> None:
-    """Show what RUNBOOK would do with these inputs. Looks at the real systems, changes nothing."""
+    """Show what RUNBOOK would do with these inputs. Looks at the real systems, changes nothing.
+
+    Exits 3 if anything would be refused as things stand, and 5 if that cannot be told because a
+    system gives no answer.
+    """
     with attached(ctx) as service:
         book = service.incidents.runbook(runbook)
         now = service.clock.now()
         bound = bind(book, pairs(inputs), service.incidents.endpoints, now)
-        steps = service.foresee(book, bound)
+        steps = service.foresee(book, bound, me())
     if as_json:
         print_json(
             {
                 "runbook": book.id,
-                "digest": book.digest,
+                "version": book.version,
                 "inputs": bound,
                 "steps": [step.model_dump(mode="json") for step in steps],
             }
         )
-        return
-    console.print(f"{book.name} ({book.digest[:12]})", markup=False)
-    rows = [
-        (
-            step.step,
-            step.does,
-            step.effect,
-            step.approval,
-            f"{step.ttl_s:g} s" if step.ttl_s else "",
-            (f"{step.plan.summary} [{step.plan.digest[:12]}]" if step.plan else step.later),
+    else:
+        console.print(f"{book.name} ({book.version[:12]})", markup=False)
+        for step in steps:
+            _print_step(step)
+        refused = sum(bool(step.refused) for step in steps)
+        unknown = sum(bool(step.unreachable) for step in steps)
+        later = sum(bool(step.later) for step in steps)
+        console.print(
+            f"{len(steps)} steps; {refused} would be refused, {later} known only at the run, "
+            f"{unknown} could not be looked at. Nothing was changed."
         )
-        for step in steps
+    if any(step.refused for step in steps):
+        ctx.exit(Refused.exit_code)
+    ctx.exit(Unreachable.exit_code if any(step.unreachable for step in steps) else 0)
+
+
+def _print_step(step: Foreseen) -> None:
+    """Print one step: what it does, on what conditions, and the difference that it would make."""
+    depth = "  " * step.step.count(".")
+    head = f"{depth}{step.step}  {step.does}"
+    console.print(clean(head) + (f"  [{step.effect}]" if step.effect else ""), markup=False)
+    lines = [
+        ("if", "" if step.when == "yes" else step.when),
+        ("approval", step.approval),
+        ("expires after", f"{step.ttl_s:g} s" if step.ttl_s else ""),
+        ("plan", f"{step.plan.summary} ({step.plan.digest[:12]})" if step.plan else ""),
+        ("known later", step.later),
+        ("REFUSED", step.refused),
+        ("NO ANSWER", step.unreachable),
     ]
-    headings = ("Step", "Does", "Effect", "Approval", "Expires after", "Plan")
-    console.print(table(headings, rows))
+    for name, text in lines:
+        if text:
+            console.print(f"{depth}    {name}: {clean(text)}", markup=False, soft_wrap=True)
+    if step.plan is not None:
+        for line in plan_text(step.plan).splitlines():
+            console.print(f"{depth}      {clean(line)}", markup=False, soft_wrap=True)
 
 
 @click.command()

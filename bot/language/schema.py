@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from bot.action import Action, Effect
+from bot.language.approvals import MAX_APPROVALS, ON_TIMEOUT
+from bot.language.document import OWASP
 from bot.language.fields import ID, NAME
-from bot.language.load import OWASP
 from bot.language.params import key_of
 from bot.language.runbook import InputType, OnFailure
-from bot.language.steps import MAX_APPROVALS, MAX_ATTEMPTS, ON_TIMEOUT
+from bot.language.singles import MAX_ATTEMPTS
 from bot.model.incident import Severity
 
 JSON = dict[str, Any]

@@ -20,7 +20,7 @@ class Literal:
 
 @dataclass(frozen=True)
 class Name:
-    """One of ``bot.language.expressions.NAMES``."""
+    """One of ``bot.language.grammar.NAMES``, or what a foreach adds to them."""
 
     offset: int
     name: str

@@ -24,7 +24,7 @@ from bot.language.hints import shortened
 from bot.language.values import LARGEST_NUMBER
 
 MAX_BYTES = 256 * 1024
-MAX_DEPTH = 20
+MAX_DEPTH = 32
 MAX_NODES = 10_000
 MAX_PROBLEMS = 100
 """A file with more is not a slip; the rest is not listed."""

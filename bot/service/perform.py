@@ -45,7 +45,8 @@ from bot.model.plan import Plan
 from bot.ports import Clock, EvidenceFiles, Redactor, Store
 from bot.service.containments import ContainmentDesk
 from bot.service.context import ActionContext, Connections, IncidentEvidence, StepNotes
-from bot.service.preview import Foreseen, foresee
+from bot.service.people import Groups
+from bot.service.preview import Foreseen, Preview
 from bot.service.record import Position, Recorder, position_of
 
 log = logging.getLogger(__name__)
@@ -100,25 +101,18 @@ class Performer:
         current = position_of(stored)
         if current.events != position:
             return current
-        if stored.cancel is not None:
-            cancelled = events.Cancelled(at=self._clock.now(), **stored.cancel)
-            return self._recorder.record(run_id, position, cancelled)
         command = current.commands[-1]
         if isinstance(command, AskApproval | AskPerson | AskDecision):
             return self._recorder.ask(run_id, position, command)
         return self._recorder.record(run_id, position, self._do(incident, run_id, command))
 
-    def foresee(self, runbook: Runbook, inputs: Mapping[str, Any]) -> list[Foreseen]:
+    def foresee(
+        self, runbook: Runbook, inputs: Mapping[str, Any], groups: Groups, actor: str
+    ) -> list[Foreseen]:
         """Plan every step of a runbook that can be planned before a run. Reads only."""
         context = self._context_of("(none)", runbook.name, "(none)", "(none)")
-        return foresee(
-            runbook,
-            inputs,
-            self._endpoints,
-            actions=self._actions,
-            context=context,
-            clock=self._clock,
-        )
+        preview = Preview(actions=self._actions, context=context, groups=groups, clock=self._clock)
+        return preview.foresee(runbook, inputs, self._endpoints, actor)
 
     def _do(self, incident: Incident, run_id: str, command: Command) -> Event:
         assert isinstance(command, Step)  # noqa: S101  # the driver handles Wait and Finish

@@ -58,7 +58,9 @@ runs = sa.Table(
     sa.Column("state", sa.Text, nullable=False, server_default="{}"),
     sa.Column("events", sa.Integer, nullable=False, server_default="0"),
     sa.Column("commands", sa.Text, nullable=False, server_default="[]"),
+    # Not read since 0.2; a worker of 0.1 beside this one still asks for it.
     sa.Column("cancel", sa.Text),
+    sa.Column("called_texts", sa.Text, nullable=False, server_default="{}"),
     sa.UniqueConstraint("incident_id", "number"),
 )
 

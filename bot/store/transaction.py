@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -214,6 +214,7 @@ class SqlTransaction:
         runbook_id: str,
         runbook_digest: str,
         runbook_text: str,
+        called_texts: Mapping[str, str],
         origin: Origin,
         at: datetime,
     ) -> Run:
@@ -226,6 +227,7 @@ class SqlTransaction:
             runbook_id=runbook_id,
             runbook_digest=runbook_digest,
             runbook_text=runbook_text,
+            called_texts=dict(called_texts),
             origin=origin,
             started_at=at,
         )
@@ -237,6 +239,7 @@ class SqlTransaction:
                 runbook_id=runbook_id,
                 runbook_digest=runbook_digest,
                 runbook_text=runbook_text,
+                called_texts=canonical_json(dict(called_texts)),
                 origin=canonical_json(origin.model_dump(mode="json")),
                 status=run.status.value,
                 started_at=_moment(at),
@@ -253,7 +256,6 @@ class SqlTransaction:
             state=json.loads(row.state),
             events=row.events,
             commands=tuple(json.loads(row.commands)),
-            cancel=json.loads(row.cancel) if row.cancel else None,
         )
 
     def runs(self, incident_id: str | None = None, unfinished: bool = False) -> Sequence[Run]:
@@ -281,13 +283,6 @@ class SqlTransaction:
             "commands": canonical_json(list(commands)),
         }
         self._execute(_SAVE_RUN, values)
-
-    def ask_to_cancel(self, run_id: str, *, by: str, reason: str) -> None:
-        self._execute(
-            t.runs.update()
-            .where(t.runs.c.id == run_id, t.runs.c.cancel.is_(None))
-            .values(cancel=canonical_json({"by": by, "reason": reason}))
-        )
 
     def put_message(self, run_id: str, event: Event, key: str) -> bool:
         if self._one(sa.select(t.mailbox.c.number).where(t.mailbox.c.key == f"{run_id}:{key}")):
@@ -373,6 +368,10 @@ class SqlTransaction:
         return [
             Ask.model_validate_json(row.content) for row in self._all(_OPEN_ASKS, run_id=run_id)
         ]
+
+    def asks(self, run_id: str) -> Sequence[Ask]:
+        query = sa.select(t.asks).where(t.asks.c.run_id == run_id).order_by(t.asks.c.position)
+        return [Ask.model_validate_json(row.content) for row in self._all(query)]
 
     def save_ask(self, ask: Ask) -> None:
         self._execute(
@@ -493,6 +492,7 @@ def _run(row: Row) -> Run:
         runbook_id=row.runbook_id,
         runbook_digest=row.runbook_digest,
         runbook_text=row.runbook_text,
+        called_texts=json.loads(row.called_texts),
         origin=Origin.model_validate_json(row.origin),
         status=RunStatus(row.status),
         started_at=datetime.fromisoformat(row.started_at),
