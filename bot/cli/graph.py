@@ -12,9 +12,9 @@ from bot.cli.common import attached, settings_of
 from bot.cli.show import console
 from bot.engine.graph import mermaid, svg
 from bot.engine.state import RunState
-from bot.errors import BadInput, NotFound
+from bot.errors import BadInput, NotFound, RunbookInvalid
 from bot.language.hints import shortened, which
-from bot.language.load import load, load_folder, read_text
+from bot.language.load import check, load_folder, read_text
 from bot.language.runbook import Runbook
 
 _RUN = re.compile(r"INC-[0-9]+-R[0-9]+")
@@ -55,12 +55,14 @@ def _found(ctx: click.Context, what: str) -> tuple[Runbook, RunState | None]:
 def _in_file(path: Path) -> Runbook:
     known = wiring.actions()
     try:
-        text, _ = read_text(path)
+        text, problems = read_text(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}); nothing was drawn.") from None
-    if text is None:
-        return next(iter(load_folder([path], known).values()))  # says what is wrong with it
-    runbook = load(text, str(path), known)
+    runbook = None
+    if text is not None:
+        runbook, problems = check(text, str(path), known)
+    if runbook is None:
+        raise RunbookInvalid(str(path), problems)
     calls = any(step.call is not None for step in runbook.every_step())
     # What it calls is in the files beside it.
     return load_folder([path.parent], known)[runbook.id] if calls else runbook

@@ -212,9 +212,10 @@ class Player:
         """Let time pass until the next thing that happens by itself, if there is one."""
         last = self._todo[-1]
         until = last.until if isinstance(last, commands.Wait) else None
-        waits = bool(self._acts) and self._acts[0].kind == "wait"
-        if waits and self._waiting is None:
-            self._waiting = self._standing(self._acts[0].step)
+        head = self._acts[0] if self._acts else None
+        waits = head is not None and head.kind == "wait" and self._is_awaited(head)
+        if waits and head and self._waiting is None:
+            self._waiting = self._standing(head.step)
         ends = min(self._calls.values(), key=lambda call: call.ends_at, default=None)
         act = self._timed[0] if self._timed else None
         moments = [

@@ -34,7 +34,7 @@ JOIN = 14.0
 """How far above a block a way from the side comes in."""
 ROW = 22.0
 MOST_ROWS = 20
-MOST_MARKS = 10
+MOST_MARKS = 5
 
 
 @dataclass(frozen=True)
@@ -313,8 +313,10 @@ class Rounds:
         paper.mark(x + 10, y + 11, look, 7)
         number = one.key.rpartition(".")[2]
         paper.text(x + 24, y + 15, f"{number}", 11.5, bold=True)
-        paper.text(x + 50, y + 15, status_text(one.status), 11, fill=look.edge, bold=True)
-        at = x + 160
+        paper.text(x + 44, y + 15, one.item, 11, room=82)
+        status = status_text(one.status)
+        paper.text(x + 132, y + 15, status, 11, fill=look.edge, bold=True, room=76)
+        at = x + 218
         for state in list(one.steps.values())[:MOST_MARKS]:
             paper.mark(at, y + 11, LOOKS[state.status.value], 5)
             at += 14

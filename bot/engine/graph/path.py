@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from bot.engine.graph.words import value_text
 from bot.engine.state import RunState, StepState, StepStatus
 
 EACH = "*"
@@ -87,9 +88,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One round of a ``foreach``: its key and its steps, by the rest of their keys."""
+    """One round of a ``foreach``: its key, its item as text, and its steps, by the rest of their
+    keys."""
 
     key: str
+    item: str
     own: StepState | None
     steps: Mapping[str, StepState]
 
@@ -144,7 +147,11 @@ class Way:
                 steps[int(number)][rest] = step
             else:
                 own[int(number)] = step
-        return [Iteration(f"{begin}{n}", own.get(n), steps[n]) for n in sorted(steps)]
+        group = self.state.steps.get(".".join(place))
+        items = dict(enumerate(map(value_text, group.items or ()))) if group else {}
+        return [
+            Iteration(f"{begin}{n}", items.get(n, ""), own.get(n), steps[n]) for n in sorted(steps)
+        ]
 
     @property
     def began_at(self) -> datetime | None:

@@ -256,7 +256,8 @@ class _Drawing:
     def _lines(self, step: Step, seen: Seen | None) -> Iterable[Line]:
         """Yield what a card says below what the step does."""
         yield from _wrapped("if", words.condition(step), "mono")
-        yield from _wrapped("needs", words.approval(step.approval) if step.approval else "")
+        needs = words.approval(step.approval) if step.approval is not None else ""
+        yield from _wrapped("needs", needs, most=3)
         yield from _wrapped("", words.question(step))
         if step.ttl_s is not None:
             yield Line("expires", f"after {words.duration_text(step.ttl_s)}")

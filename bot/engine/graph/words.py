@@ -91,14 +91,13 @@ def condition(step: Step) -> str:
 
 def approval(needed: Approval) -> str:
     """Return who must say yes."""
-    text = f"{needed.required} of {' or '.join(needed.groups)}"
+    text = f"{needed.card}: " if needed.card else ""
+    text += f"{needed.required} of {' or '.join(needed.groups)}"
     if needed.timeout_s is not None:
         text += f" within {duration_text(needed.timeout_s)}"
     text += ", else skip" if needed.on_timeout == "skip" else ", else stop"
     if needed.break_glass:
         text += f"; {needed.break_glass} may override"
-    if needed.card:
-        text += f"; card {needed.card}"
     return text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.action import Effect
@@ -156,6 +156,7 @@ class TestMermaid:
 
         assert '[["runbook contain"]]' in chart
 
+    @settings(deadline=None)
     @given(st.text(max_size=120) | st.just(HOSTILE))
     def test_text_is_inert(self, text: str):
         """
@@ -322,6 +323,7 @@ class TestSvg:
             'stroke-width="3"'
         )
 
+    @settings(deadline=None)
     @given(
         st.text(max_size=300) | st.just(HOSTILE),
         st.dictionaries(
@@ -390,6 +392,7 @@ class TestSvg:
 
 
 class TestText:
+    @settings(deadline=None)
     @given(st.text(max_size=200), st.floats(40, 400))
     def test_what_is_fitted_fits(self, text: str, room: float):
         """
