@@ -1,4 +1,4 @@
-"""``firedoor graph`` of files; of runs it is tried in the live tests."""
+"""``firedoor graph``: files, runbooks of the settings, runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
+from bot import wiring
 from bot.cli.main import cli
 from bot.errors import BadInput, RunbookInvalid
+from bot.model.incident import Origin, StartRun
+from bot.settings import load_settings
 
 RUNBOOK = Path(__file__).resolve().parents[3] / "runbooks" / "api1-bola.yaml"
 
@@ -68,3 +71,50 @@ class TestGraph:
             graph(str(tmp_path / "absent.yaml"))
         with pytest.raises(BadInput, match="Name another file"):
             graph(str(RUNBOOK), "--svg", str(tmp_path))
+
+    def test_a_run_is_drawn_with_the_way_it_took(self, tmp_path: Path):
+        """
+        From its pinned text and its state in the store.
+        """
+        folder = tmp_path / "runbooks"
+        folder.mkdir()
+        (folder / "a.yaml").write_text(QUESTION)
+        file = tmp_path / "firedoor.yaml"
+        file.write_text(
+            f"runbooks: [{folder}]\nstate_dir: {tmp_path}/state\ngroups: {{oncall: ['cli:sam']}}\n"
+        )
+        settings = load_settings(file)
+        store = wiring.open_store(settings)
+        service = wiring.build(settings, store, _Nobody())
+        wish = StartRun(runbook_id="a", origin=Origin(kind="person", actor="cli:sam"))
+        run = service.incidents.start(wish).run
+        store.close()
+        (folder / "a.yaml").unlink()
+
+        done = CliRunner().invoke(
+            cli, ["--config", str(file), "graph", run.id, "--svg", "-"], catch_exceptions=False
+        )
+
+        texts = [each.text for each in ElementTree.fromstring(done.stdout).iter() if each.text]
+        assert f"{run.id} A question" in texts
+        assert "awaiting answer" in texts
+
+
+QUESTION = """\
+id: a
+name: A question
+summary: For a test.
+severity: sev2
+owners: [oncall]
+steps:
+  - id: over
+    manual: {ask: "Is it over?"}
+"""
+
+
+class _Nobody:
+    """A runner that drives nothing."""
+
+    def start(self, run_id: str) -> None: ...
+
+    def wake(self, run_id: str) -> None: ...
