@@ -86,9 +86,9 @@ class Transaction(Protocol):
         runbook_id: str,
         runbook_digest: str,
         runbook_text: str,
-        called_texts: Mapping[str, str],
         origin: Origin,
         at: datetime,
+        called_texts: Mapping[str, str] | None = None,
     ) -> Run: ...
     def run(self, run_id: str) -> StoredRun:
         """Raises NotFound."""

@@ -214,9 +214,9 @@ class SqlTransaction:
         runbook_id: str,
         runbook_digest: str,
         runbook_text: str,
-        called_texts: Mapping[str, str],
         origin: Origin,
         at: datetime,
+        called_texts: Mapping[str, str] | None = None,
     ) -> Run:
         count = self._execute(
             sa.select(sa.func.count()).where(t.runs.c.incident_id == incident_id)
@@ -227,7 +227,7 @@ class SqlTransaction:
             runbook_id=runbook_id,
             runbook_digest=runbook_digest,
             runbook_text=runbook_text,
-            called_texts=dict(called_texts),
+            called_texts=dict(called_texts or {}),
             origin=origin,
             started_at=at,
         )
@@ -239,7 +239,7 @@ class SqlTransaction:
                 runbook_id=runbook_id,
                 runbook_digest=runbook_digest,
                 runbook_text=runbook_text,
-                called_texts=canonical_json(dict(called_texts)),
+                called_texts=canonical_json(dict(called_texts or {})),
                 origin=canonical_json(origin.model_dump(mode="json")),
                 status=run.status.value,
                 started_at=_moment(at),

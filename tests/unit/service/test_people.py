@@ -348,7 +348,7 @@ class TestCancelling:
         """
         waiting.world.service.people.cancel("INC-1-R1", SAM)
 
-        with pytest.raises(Refused, match="over already"):
+        with pytest.raises(Refused, match="is over"):
             waiting.world.service.people.cancel("INC-1-R1", SAM)
 
     @pytest.mark.parametrize(

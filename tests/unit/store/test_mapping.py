@@ -153,19 +153,6 @@ class TestRuns:
             assert tx.runs(unfinished=True) == []
             assert list(tx.runs(incident_id="INC-1")) == [done]
 
-    def test_the_first_wish_to_cancel_counts(self, store):
-        """
-        Who asked first is who cancelled.
-        """
-        with store.begin() as tx:
-            add_incident(tx)
-            run = add_run(tx, "INC-1")
-            tx.ask_to_cancel(run.id, by="slack:U1", reason="false alarm")
-            tx.ask_to_cancel(run.id, by="slack:U2", reason="late")
-
-        with store.read() as tx:
-            assert tx.run(run.id).cancel == {"by": "slack:U1", "reason": "false alarm"}
-
     def test_an_unknown_run_is_not_found(self, store):
         """
         The message says where to look.
