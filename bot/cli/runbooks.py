@@ -13,8 +13,7 @@ from bot.cli.people import pairs
 from bot.cli.show import clean, console, errors, table
 from bot.errors import BadInput, Problem, Refused, Unreachable
 from bot.language.inputs import bind
-from bot.language.load import check as check_text
-from bot.language.load import read_text
+from bot.language.load import check_files, read_text
 from bot.language.schema import schema as schema_of
 from bot.service.cards import plan_text
 from bot.service.preview import Foreseen
@@ -26,8 +25,11 @@ from bot.settings import DEFAULT_FILE, default_file
 @json_option
 @click.pass_context
 def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
-    """Check runbook FILES and say every problem. Needs no settings and calls nothing."""
-    known = wiring.actions()
+    """Check runbook FILES and say every problem. Needs no settings and calls nothing.
+
+    A runbook that calls another is checked together with it: name both.
+    """
+    texts: dict[str, str] = {}
     found: dict[str, tuple[Problem, ...]] = {}
     for path in files:
         try:
@@ -36,7 +38,11 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
             raise BadInput(
                 f"{path} cannot be read ({error.strerror}); nothing was checked."
             ) from None
-        found[str(path)] = problems if text is None else check_text(text, str(path), known)[1]
+        if text is None:
+            found[str(path)] = problems
+        else:
+            texts[str(path)] = text
+    found |= check_files(texts, wiring.actions())
     count = sum(len(problems) for problems in found.values())
     if as_json:
         print_json(

@@ -12,9 +12,9 @@ from typing import Any
 
 from bot.engine.begin import begin
 from bot.engine.failing import by_policy
-from bot.engine.places import Frame, Place, called, closes, iteration
+from bot.engine.places import Frame, Place, called, closes, inside, iteration
 from bot.engine.scope import scope_of
-from bot.engine.state import Failure, StepStatus
+from bot.engine.state import Failure, StepState, StepStatus
 from bot.engine.turn import Turn
 from bot.errors import ExpressionInvalid
 from bot.language.expressions import evaluate
@@ -91,8 +91,15 @@ def _parallel(turn: Turn, place: Place, parallel: Parallel) -> None:
 
 
 def _branches(turn: Turn, place: Place, parallel: Parallel) -> list[Verdict]:
+    """Go through the branches. Where one is to do, it has to work: none that was passed over."""
     closing = place.closing or turn.step(place.key).closing
-    return [sequence(turn, branch, place.frame, closing=closing) for branch in parallel.branches]
+    verdicts = []
+    for branch in parallel.branches:
+        verdict = sequence(turn, branch, place.frame, closing=closing)
+        if verdict is Verdict.DONE and parallel.join == "any":
+            verdict = Verdict.BROKEN if failures(turn, place.frame, branch) else Verdict.DONE
+        verdicts.append(verdict)
+    return verdicts
 
 
 def _loop(turn: Turn, place: Place, loop: Foreach) -> None:
@@ -164,5 +171,29 @@ def _why(turn: Turn, frame: Frame, steps: Iterable[Step]) -> str:
     return "; ".join(
         f"{key}: {current.failure.message if current.failure else current.note}"
         for key, current in broken
-        if current.ends_sequence
+        if current.ends_sequence or current.status is StepStatus.FAILED
     )
+
+
+def failures(turn: Turn, frame: Frame, steps: Iterable[Step]) -> list[str]:
+    """Return the keys of steps that failed, in order. A branch that was not needed may fail."""
+    found: list[str] = []
+    for step in steps:
+        place = Place(step, frame)
+        current = turn.step(place.key)
+        within: list[str] = []
+        for branch in _needed(step, current):
+            within += failures(turn, frame, branch)
+        for _, inner in inside(place, turn.state):
+            within += failures(turn, inner, inner.steps)
+        has_failed = current.status in (StepStatus.FAILED, StepStatus.UNDONE)
+        found += within or ([place.key] if has_failed else [])
+    return found
+
+
+def _needed(step: Step, current: StepState) -> tuple[tuple[Step, ...], ...]:
+    """Return the branches of a parallel whose failures count."""
+    if step.parallel is None:
+        return ()
+    is_decided = step.parallel.join == "any" and current.status is StepStatus.DONE
+    return () if is_decided else step.parallel.branches

@@ -11,6 +11,7 @@ Rule 4: equal cases give equal journals.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -142,10 +143,13 @@ class Player:
         before = self._state.steps if self._state else {}
         self._state, self._todo = advance(self._runbook, self._state, event)
         self.journal.append(event)
+        self.ended += self._in_order(
+            key
+            for key, step in self._state.steps.items()
+            if step.status.is_final and key not in self.ended
+        )
         for key, step in self._state.steps.items():
             old = before.get(key, StepState()).status
-            if step.status.is_final and key not in self.ended:
-                self.ended.append(key)
             if step.status is StepStatus.UNDONE and old is not StepStatus.UNDONE:
                 self.undone.append(key)
         texts = [_text(command) for command in self._todo if _text(command)]
@@ -156,6 +160,14 @@ class Player:
                 digest = command.digest or command.plan.digest
                 self._digests |= dict.fromkeys((command.step, *command.also), digest)
         self._calls = {key: call for key, call in self._calls.items() if call.text in texts}
+
+    def _in_order(self, keys: Iterable[str]) -> list[str]:
+        """Put what ended with one event in order: a group ends after all that it holds."""
+        alone: list[str] = []
+        groups: list[str] = []
+        for key in keys:
+            (groups if step_at(self._runbook, key).is_group else alone).append(key)
+        return [*alone, *reversed(groups)]
 
     # --- what happens next ---------------------------------------------------------------------
 
@@ -306,6 +318,8 @@ class Player:
                 return events.Undone(at=at, step=step, outcome=Outcome()), 0.0
             case commands.RunStep() | commands.ApplyStep():
                 gives = next((each for each in given if isinstance(each, Gives)), Gives())
+                if len(given) > 1 and gives in given:
+                    given.remove(gives)
                 names = step_at(self._runbook, step).fact_names
                 outcome = Outcome(facts={**dict.fromkeys(names), **gives.facts})
                 return events.Applied(at=at, step=step, outcome=outcome), gives.takes_s
