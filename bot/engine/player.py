@@ -11,7 +11,7 @@ Rule 4: equal cases give equal journals.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -33,6 +33,8 @@ MAX_EVENTS = 5_000
 """A case that goes on for longer goes round in circles."""
 
 TICK = timedelta(seconds=1)
+
+Take = Callable[[RunState | None, Event], tuple[RunState, tuple[Command, ...]]]
 
 Call = (
     commands.PlanStep
@@ -72,7 +74,15 @@ class Player:
     are acts that the run never came to.
     """
 
-    def __init__(self, runbook: Runbook, rehearsal: Rehearsal, case: Case) -> None:
+    def __init__(
+        self, runbook: Runbook, rehearsal: Rehearsal, case: Case, take: Take | None = None
+    ) -> None:
+        """
+        Args:
+            take: What takes an event into account; the engine alone, unless a test has the whole
+                service do it.
+        """
+        self._take = take or (lambda state, event: advance(runbook, state, event))
         self._runbook, self._rehearsal, self._case = runbook, rehearsal, case
         self._now = case.now
         self._acts = [act for act in case.people if act.at_s is None]
@@ -141,7 +151,7 @@ class Player:
     def _give(self, event: Event) -> None:
         """Take one event into account, and note what comes of it."""
         before = self._state.steps if self._state else {}
-        self._state, self._todo = advance(self._runbook, self._state, event)
+        self._state, self._todo = self._take(self._state, event)
         self.journal.append(event)
         self.ended += self._in_order(
             key
