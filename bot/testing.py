@@ -166,12 +166,14 @@ class InlineRunner:
     ``before_go`` is called before each round of a drive, and may raise, to try a crash there.
     """
 
-    def __init__(self, store: SharedStore, clock: Clock) -> None:
+    def __init__(self, store: SharedStore, clock: Clock, *, drives: bool = True) -> None:
         self.driver: Driver | None = None
         self.before_go: Callable[[], None] = lambda: None
         self._store, self._clock = store, clock
         self._drives: dict[str, Drive] = {}
         self._worker = fresh_id("inline")
+        if not drives:
+            return
         store.call_me(self._worker)
         with store.begin() as tx:
             # A world in the same place as an earlier one is what comes after its end.
@@ -237,16 +239,19 @@ class World:
         connections: Mapping[tuple[type, str], object] | None = None,
         secrets: Sequence[str] = (),
         gateways: Mapping[str, Gateway] | None = None,
-        clock: FakeClock | None = None,
+        clock: Clock | None = None,
         gateway: FakeGateway | None = None,
         chat: FakeChat | None = None,
         mail: FakeMail | None = None,
         sleep: Callable[[float], None] = lambda _s: None,
         store_url: str | None = None,
+        is_driven_inline: bool = True,
     ) -> None:
         """
         Args:
             store_url: A database other than the file in ``folder``.
+
+            is_driven_inline: False if real workers drive the runs, here or elsewhere.
         """
         self.folder = folder
         self.clock = clock or FakeClock()
@@ -255,7 +260,7 @@ class World:
         self.mail = mail or FakeMail()
         self.store = SqlStore(store_url or f"sqlite:///{folder / 'firedoor.sqlite'}")
         self.store.migrate()
-        self.runner = InlineRunner(self.store, self.clock)
+        self.runner = InlineRunner(self.store, self.clock, drives=is_driven_inline)
         self.redactor: Redactor = SecretRedactor(secrets)
         known = {action.name: action for action in actions}
         files = FolderFiles(folder / "evidence")
@@ -273,8 +278,9 @@ class World:
             postmortem=lambda _incident_id: _NoPostmortem(),
         )
         driver = Driver(recorder, performer, self.clock, sleep=sleep)
-        self.runner.driver = driver
-        driver.find_unreadable(self.store)
+        if is_driven_inline:
+            self.runner.driver = driver
+            driver.find_unreadable(self.store)
         group_members = Groups(groups or {})
         self.service = Service(
             store=self.store,

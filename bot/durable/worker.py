@@ -355,10 +355,9 @@ class Worker:
             return
         try:
             call()
-        except LeaseLost as error:
-            log.warning("%s", error)
-        except StoreUnavailable as error:
-            log.warning("%s", error)
+        except (LeaseLost, StoreUnavailable) as error:
+            if not self._stop.is_set():
+                log.warning("%s", error)
         except Exception:
             # The edge of a thread. A run that cannot be driven must not stop the others.
             log.exception("A drive failed; it is looked at again")

@@ -1,4 +1,4 @@
-"""Driving: one event a position, everything outstanding side by side, and waits without a thread."""
+"""Driving: one event a position, everything outstanding at once, and waits without a thread."""
 
 from __future__ import annotations
 
