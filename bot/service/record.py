@@ -7,8 +7,10 @@ repeat any of its steps after a crash.
 
 from __future__ import annotations
 
+import copy
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,6 +37,7 @@ from bot.model.message import Message
 from bot.model.outcome import Notice
 from bot.ports import Clock, Redactor, Store, StoredRun, Transaction
 from bot.service import cards
+from bot.service.lease import Lease
 
 _ASK_STATUS = {
     "approval": StepStatus.AWAITING_APPROVAL,
@@ -73,6 +76,58 @@ class Recorder:
         self._store, self._clock, self._redactor = store, clock, redactor
         self._actions, self._announce_in = actions, announce_in
         self._runbooks: dict[str, Runbook] = {}
+        self._lease: Lease | None = None
+        self._known: tuple[StoredRun, RunState | None] | None = None
+
+    # --- of one drive ---------------------------------------------------------------------------
+
+    def fenced(self, lease: Lease) -> Recorder:
+        """Return a recorder for one drive: it writes only while the lease holds.
+
+        While it does, nobody else writes the run, so it need not be read again each time.
+        """
+        mine = copy.copy(self)
+        mine._store, mine._lease = lease.store, lease
+        return mine
+
+    def know(self, stored: StoredRun) -> None:
+        self._known = (stored, None)
+
+    def release(self, run_id: str, due_at: datetime | None) -> bool:
+        """Give the lease back; False, if a message has come that is to be taken first."""
+        assert self._lease is not None  # noqa: S101  # a drive's recorder has one
+        with self._store.begin() as tx:
+            return tx.release(run_id, fence=self._lease.fence, due_at=due_at)
+
+    def next_message(self, run_id: str) -> Event | None:
+        with self._store.read() as tx:
+            message = tx.next_message(run_id)
+        return None if message is None else message[1]
+
+    def put_away(self, run_id: str) -> None:
+        """Take the next message out of the mailbox, unheard."""
+        with self._store.begin() as tx:
+            message = tx.next_message(run_id)
+            if message is not None:
+                tx.take_message(message[0])
+
+    @contextmanager
+    def _begin(self) -> Iterator[Transaction]:
+        try:
+            with self._store.begin() as tx:
+                yield tx
+        except BaseException:
+            self._known = None  # whether it was committed is not known
+            raise
+
+    def _stands(self, tx: Transaction, run_id: str) -> tuple[StoredRun, RunState | None]:
+        if self._lease is None:
+            return tx.run(run_id), None
+        if self._known is None:
+            self._known = (tx.run(run_id), None)
+        return self._known
+
+    # --- events ---------------------------------------------------------------------------------
 
     def runbook_of(self, run: Run) -> Runbook:
         """Read the run's pinned text; an edit of the file since changes nothing here."""
@@ -97,8 +152,9 @@ class Recorder:
 
     def give_up(self, run_id: str, reason: str) -> Position:
         """End a run that cannot be driven any more, without asking the engine."""
-        with self._store.begin() as tx:
+        with self._begin() as tx:
             stored = tx.run(run_id)
+            self._known = None
             now = self._clock.now()
             finish = Finish(status=RunStatus.FAILED, reason=reason)
             tx.append(
@@ -126,22 +182,22 @@ class Recorder:
 
     def record(self, run_id: str, position: int, event: Event) -> Position:
         """Take an event into account, unless the run is already past this position."""
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
-            return self.take(tx, stored, event, RunState.model_validate(stored.state))
+            return self.take(tx, stored, event, state or RunState.model_validate(stored.state))
 
     def take_message(self, run_id: str, position: int) -> Position:
         """Take the next message of the mailbox into account; without one, note that time passed.
 
         The message leaves the mailbox in the transaction that records it: it counts once.
         """
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
-            state = RunState.model_validate(stored.state)
+            state = state or RunState.model_validate(stored.state)
             message = tx.next_message(run_id)
             if message is None:
                 return self.take(tx, stored, events.TimerFired(at=self._clock.now()), state)
@@ -152,7 +208,12 @@ class Recorder:
     def take(
         self, tx: Transaction, stored: StoredRun, event: Event, state: RunState | None
     ) -> Position:
-        """Take an event into account, in a transaction that holds the run as it is stored."""
+        """Take an event into account, in a transaction that holds the run as it is stored.
+
+        Whoever drives the run under a lease, and is not us, finds it gone.
+        """
+        if self._lease is None and stored.events:
+            tx.take_away(stored.run.id, now=self._clock.now())
         runbook = self.runbook_of(stored.run)
         event = type(event).model_validate(self._redactor.json(event.model_dump(mode="json")))
         after, commands = advance(runbook, state, event)
@@ -175,12 +236,13 @@ class Recorder:
                 "ended_at": event.at if after.status.is_final else None,
             }
         )
-        tx.save_run(
-            run,
-            state=after.model_dump(mode="json"),
-            events=stored.events + 1,
-            commands=dumped,
-        )
+        dumped_state = after.model_dump(mode="json")
+        tx.save_run(run, state=dumped_state, events=stored.events + 1, commands=dumped)
+        if self._lease is not None:
+            now = StoredRun.model_construct(
+                run=run, state=dumped_state, events=stored.events + 1, commands=tuple(dumped)
+            )
+            self._known = (now, after)
         incident = self._advance_incident(tx, incident, runbook, after, event)
         self._close_asks(tx, run, after, event)
         self._queue_notices(tx, run, event)
@@ -321,13 +383,13 @@ class Recorder:
 
     def ask(self, run_id: str, position: int, command: Question) -> Position:
         """Put a question before people: the ask, its message and the event, in one transaction."""
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
             now = self._clock.now()
             incident = tx.incident(stored.run.incident_id)
-            state = RunState.model_validate(stored.state)
+            state = state or RunState.model_validate(stored.state)
             if isinstance(command, Remind):
                 self._remind(tx, incident, stored.run, command, now)
                 reminded = events.Reminded(at=now, step=command.step)
