@@ -54,6 +54,9 @@ class FakeClock:
         """Move on by a ``timedelta``'s arguments, e.g. ``advance(minutes=5)``."""
         self._now += timedelta(**delta)
 
+    def set(self, now: datetime) -> None:
+        self._now = now
+
 
 class FakeGateway:
     """A gateway that holds its controls in memory. ``down`` and ``refuses`` make it fail."""

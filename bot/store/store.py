@@ -102,8 +102,8 @@ class SqlStore:
     def is_shared(self) -> bool:
         return self._is_postgres
 
-    def migrate(self) -> None:
-        """Bring the schema up to date.
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the schema up to date, or to an earlier revision on the way there.
 
         Raises:
             StoreUnavailable: The database cannot be opened or written.
@@ -121,7 +121,7 @@ class SqlStore:
                 config.attributes["connection"] = connection
                 with connection.begin():
                     self._lock_writing(connection)
-                    command.upgrade(config, "head")
+                    command.upgrade(config, revision)
         except (DBAPIError, sqlite3.Error) as error:
             raise _unavailable(error, self._place) from error
 
