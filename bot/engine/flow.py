@@ -144,7 +144,8 @@ def _loop(turn: Turn, place: Place, loop: Foreach) -> None:
         turn.close(place, StepStatus.DONE)
         return
     fact = f"{failed} of {len(frames)} iterations did not work"
-    _broken(turn, place, fact, "; ".join(_why(turn, f, f.steps) for f in frames[:20]))
+    whys = [why for each in frames if (why := _why(turn, each, each.steps))]
+    _broken(turn, place, fact, "; ".join(whys[:20]))
 
 
 def _has_begun(turn: Turn, frame: Frame) -> bool:
