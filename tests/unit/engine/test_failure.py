@@ -199,7 +199,7 @@ class TestOnFailure:
 
         assert run.status("close") is StepStatus.UNDONE
         assert command.status is RunStatus.FAILED
-        assert "undone" in command.reason
+        assert command.reason == "step close failed: It did not work.; taken back: close"
 
     def test_undo_of_what_was_never_planned_is_a_stop(self):
         """

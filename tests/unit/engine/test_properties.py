@@ -140,7 +140,8 @@ class Watch:
             assert place is not None
             if run.state.ending is not None:
                 assert place.frame.final, key
-            assert not closes(place, run.state), key
+            stood = find(run.runbook, before, key)
+            assert stood is None or not closes(stood, before), key
 
     def _goes_back_in_order(self, before: RunState, event: Event) -> None:
         """What was applied last is taken back first, one change at a time."""

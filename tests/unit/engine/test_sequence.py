@@ -6,7 +6,7 @@ import pytest
 
 from bot.action import Effect
 from bot.engine import StepStatus, advance
-from bot.language.runbook import Approval, Input, InputType
+from bot.language.runbook import Input, InputType
 from bot.model import events
 from bot.model.commands import (
     ApplyStep,
@@ -30,8 +30,6 @@ from tests.unit.engine.rehearsal import (
     plan_of,
     step,
 )
-
-APPROVAL = Approval(groups=("oncall",))
 
 
 class TestOrder:
@@ -167,6 +165,7 @@ class TestExpressionThatFails:
         """
         run = Rehearsal(book(step("a"), step("b", params={"n": self.broken}), step("c")))
         run.applied("a", count="many")
+        run.asked("b")
         before = run.state
 
         command = run.decided("b", choice)
@@ -317,40 +316,6 @@ class TestEventsThatDoNotFit:
         """
         with pytest.raises(TypeError, match="run_started"):
             advance(book(step("a")), None, events.TimerFired(at=NOON))
-
-
-class TestCancel:
-    @pytest.mark.parametrize(
-        "reach",
-        [
-            pytest.param(lambda run: None, id="while-reading"),
-            pytest.param(lambda run: run.applied("a"), id="while-planning"),
-            pytest.param(
-                lambda run: (run.applied("a"), run.planned("b")), id="while-a-person-is-asked"
-            ),
-        ],
-    )
-    def test_a_run_can_be_cancelled_anywhere(self, reach):
-        """
-        A person ends a run at any point; the step it was at is stopped, the rest never begins.
-        """
-        run = Rehearsal(book(step("a"), change("b", approval=APPROVAL), step("c")))
-        reach(run)
-
-        command = run.cancelled(by="slack:U1", reason="a false alarm")
-
-        assert command == Finish(status=RunStatus.CANCELLED, reason="a false alarm")
-        current = run.runbook.steps[run.state.cursor].id
-        assert run.status(current) is StepStatus.STOPPED
-        assert run.status("c") is StepStatus.PENDING
-
-    def test_without_a_reason_it_says_who(self):
-        """
-        The journal always says why a run ended.
-        """
-        run = Rehearsal(book(step("a")))
-
-        assert run.cancelled(by="slack:U1").reason == "cancelled by slack:U1"
 
 
 class TestEnd:
