@@ -140,6 +140,7 @@ class Rehearsal:
         auto: tuple[str, ...] = (),
         inputs: Mapping[str, Any] | None = None,
         kept: Mapping[str, StepState] | None = None,
+        run_id: str = "INC-1-R1",
     ) -> None:
         self.runbook = runbook
         self.now = NOON
@@ -150,7 +151,7 @@ class Rehearsal:
             events.RunStarted(
                 at=self.now,
                 incident_id="INC-1",
-                run_id="INC-1-R1",
+                run_id=run_id,
                 inputs=dict(inputs or {}),
                 origin=origin,
                 alert=_ALERT if origin is ALERT else None,
