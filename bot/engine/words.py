@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.engine import failing, flow
-from bot.engine.places import Place, closes
+from bot.engine.places import Place, closes, flat, last
 from bot.engine.state import Ending, StepStatus
 from bot.engine.todo import under_way
 from bot.engine.turn import Turn
@@ -72,6 +72,9 @@ def undo_asked(turn: Turn, event: events.UndoAsked) -> None:
         turn.having(status=RunStatus.RUNNING, reason="")
         ending = Ending(status=RunStatus.UNDONE, reason=reason, undo=True, phase="undoing")
         turn.having(ending=ending)
+        for place in flat(last(turn.book, turn.state), turn.state):
+            if turn.step(place.key).status is StepStatus.PENDING:
+                turn.close(place, StepStatus.STOPPED, note="the run had ended before it")
     turn.end(RunStatus.UNDONE, reason, undo=True)
     _release(turn)
     _way_back(turn)
