@@ -6,6 +6,7 @@ import pytest
 
 from bot.action import Effect
 from bot.engine import StepStatus
+from bot.model import events
 from bot.model.commands import ApplyStep, AskApproval, AskDecision, Finish, PlanStep, RunStep
 from bot.model.incident import RunStatus
 from tests.unit.engine.rehearsal import (
@@ -58,7 +59,7 @@ class TestRule1TheCardShowsEveryPlan:
 
         assert other.at("a").card != one
 
-    @pytest.mark.parametrize("digest", [plan_of("a").digest, "none"])
+    @pytest.mark.parametrize("digest", [plan_of("a").digest, "none", ""])
     def test_before_it_is_asked_nobody_says_yes(self, digest):
         """
         A word that names a plan and not the card is about no card.
@@ -67,7 +68,8 @@ class TestRule1TheCardShowsEveryPlan:
         run.planned("a")
         before = run.state
 
-        run.approved("a", "slack:U1", "security", digest=digest)
+        said = {"at": run.now, "step": "a", "by": "slack:U1", "groups": ("security",)}
+        run.give(events.Approved(digest=digest, **said))
 
         assert run.state == before
 

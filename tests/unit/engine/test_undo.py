@@ -346,6 +346,23 @@ class TestAsked:
 
         assert run.ended == (RunStatus.UNDONE, "A false alarm.; taken back: a")
 
+    def test_after_the_end_nothing_of_always_begins_that_was_cut(self):
+        """
+        A second cancel had said that nobody waits for it.
+        """
+        run = Rehearsal(book(change("a"), step("b"), always=(step("tidy"),)))
+        run.changed("a")
+        run.cancelled()
+        run.cancelled()
+        run.applied("b")
+        assert run.state.status is RunStatus.CANCELLED
+
+        run.undo_asked()
+        run.undone("a")
+
+        assert run.ended == (RunStatus.UNDONE, "taken back by slack:U1; taken back: a")
+        assert run.status("tidy") is StepStatus.STOPPED
+
     def test_asked_again_what_stayed_is_tried_again(self):
         """
         The way back may be gone until its end another day.
