@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+from typing import Literal
 
 from bot.engine import calls, cards
 from bot.engine.places import Place, closes
@@ -161,10 +161,9 @@ def again(turn: Turn, place: Place) -> None:
                 cards.planned(turn, place, current.plan)
         case "verify":
             calls.verify(turn, place)
-        case "undo":
-            calls.undo(turn, place)
         case _:
-            assert_never(phase)
+            assert phase == "undo"  # noqa: S101  # the only one that is left
+            calls.undo(turn, place)
 
 
 def heard(turn: Turn, event: events.Answered | events.Decided | events.Retried) -> None:

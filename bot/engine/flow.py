@@ -86,7 +86,8 @@ def _group(turn: Turn, place: Place) -> None:
         _parallel(turn, place, step.parallel)
     elif step.foreach is not None:
         _loop(turn, place, step.foreach)
-    elif step.call is not None:
+    else:
+        assert step.call is not None  # noqa: S101  # a group is one of the three
         _called(turn, place, step.call)
 
 
