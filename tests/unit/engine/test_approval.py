@@ -7,6 +7,8 @@ import pytest
 from bot.action import Effect
 from bot.engine import StepStatus
 from bot.engine.failing import MAX_DRIFTS
+from bot.engine.places import find
+from bot.engine.policy import approval_needed
 from bot.language.runbook import Approval
 from bot.model.commands import (
     ApplyStep,
@@ -45,6 +47,17 @@ class TestRule1ReadsNeedNoYes:
         run = Rehearsal(book(step("look")), origin=origin)
 
         assert isinstance(run.last, RunStep)
+
+    @pytest.mark.parametrize("origin", [SAM, ALERT], ids=["by-a-person", "by-an-alert"])
+    def test_also_with_an_approval(self, origin):
+        """
+        There is nothing in it to say yes to.
+        """
+        run = Rehearsal(book(step("look", approval=ONE)), origin=origin)
+        place = find(run.runbook, run.state, "look")
+
+        assert isinstance(run.last, RunStep)
+        assert approval_needed(run.runbook, run.state, place) is None
 
 
 class TestRule2ApprovalIsAlwaysNeededWhereItIsDeclared:

@@ -19,7 +19,7 @@ from bot.model.commands import (
     Wait,
 )
 from bot.model.incident import RunStatus
-from tests.unit.engine.rehearsal import Rehearsal, book, change, step
+from tests.unit.engine.rehearsal import Rehearsal, book, change, parallel, step
 
 
 def failing_change(phase: str, **fields: object) -> Rehearsal:
@@ -277,6 +277,37 @@ class TestOnFailure:
         assert isinstance(ask, AskDecision)
         run.asked("close")
         assert isinstance(run.decided("close", "retry"), UndoStep)
+
+
+class TestOnFailureOfAGroup:
+    def test_undo_takes_back_the_changes_of_the_run(self):
+        """
+        As it does for a step.
+        """
+        group = parallel(step("look", on_failure="stop"), on_failure="undo")
+        run = Rehearsal(book(change("close"), group, step("after")))
+        run.changed("close")
+
+        run.failed("look", error="refused")
+        assert run.doing == ["close"]
+        run.undone("close")
+
+        assert run.state.reason == (
+            "step both failed: 1 of 1 branches did not work (look: It did not work.); "
+            "taken back: close"
+        )
+
+    def test_stop_and_ask_end_the_sequence_that_it_stands_in(self):
+        """
+        A group that began has nothing to ask about: its steps did.
+        """
+        for policy in ("stop", "ask"):
+            group = parallel(step("look", on_failure="stop"), on_failure=policy)
+            run = Rehearsal(book(group, step("after")))
+
+            run.failed("look", error="refused")
+
+            assert run.state.status is RunStatus.FAILED
 
 
 class TestAmbiguous:

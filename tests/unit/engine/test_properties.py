@@ -78,6 +78,13 @@ class Watch:
             if isinstance(command, AskApproval):
                 plans = {command.step: command.plan, **command.also}
                 self.cards[command.digest] = {key: plan.digest for key, plan in plans.items()}
+        if (
+            state.paused is not None
+        ):  # its cards are put before people later; it is one all the same
+            for key, current in state.steps.items():
+                on_it = {each: state.step(each).plan for each in (key, *current.members)}
+                plans = {each: plan.digest for each, plan in on_it.items() if plan is not None}
+                self.cards.setdefault(current.card, plans)
         if not isinstance(event, events.Approved | events.Overridden):
             return
         place = find(self.run.runbook, state, event.step)

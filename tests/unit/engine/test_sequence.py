@@ -38,6 +38,7 @@ class TestOrder:
         A step begins when the one before it is done, and the run is done with the last.
         """
         run = Rehearsal(book(step("look"), step("tell", Effect.NOTIFY), step("again")))
+        assert [run.at(id_).is_under_way for id_ in ("look", "tell")] == [True, False]
         begun = [run.last.step]
 
         while not isinstance(run.applied(begun[-1]), Finish):

@@ -7,7 +7,7 @@ import pytest
 from bot.action import Effect
 from bot.engine import StepStatus
 from bot.model import events
-from bot.model.commands import ApplyStep, AskApproval, AskDecision, Finish, PlanStep, RunStep
+from bot.model.commands import ApplyStep, AskApproval, AskDecision, Finish, PlanStep, RunStep, Wait
 from bot.model.incident import RunStatus
 from tests.unit.engine.rehearsal import (
     Rehearsal,
@@ -354,6 +354,25 @@ class TestInParallel:
         assert ask.also == {"b": plan_of("b", before="ajar")}
         assert run.at("a").approvals == ()
         assert ask.expires_at > first.expires_at
+
+    def test_the_same_plan_of_a_member_leaves_the_card_as_it_is(self):
+        """
+        Yeses so far count.
+        """
+        card = shared(required=2)
+        run = Rehearsal(
+            book(parallel(change("a", approval=card), (step("look"), change("b", approval=card))))
+        )
+        run.planned("a")
+        run.planned("b")
+        run.asked("a")
+        run.approved("a", "slack:U1", "security")
+        run.applied("look")
+
+        run.planned("b")
+
+        assert run.commands == (Wait(),)
+        assert run.at("a").approvals == ("slack:U1",)
 
     def test_a_step_stands_on_one_card_only(self):
         """

@@ -251,6 +251,19 @@ class TestPause:
         assert run.doing == ["a"]
         assert run.state.applied == ("a",)
 
+    def test_a_plan_that_was_never_asked_for_is_let_go_too(self):
+        """
+        Its step had failed, and a person had it tried again while the run was held.
+        """
+        run = Rehearsal(book(change("a")))
+        run.failed("a", "plan")
+        run.paused()
+        run.decided("a", "retry")
+        assert run.commands == (Wait(),)
+
+        assert isinstance(run.cancelled(), Finish)
+        assert run.status("a") is StepStatus.FAILED
+
     def test_a_step_that_was_begun_before_is_finished(self):
         """
         It is under way, held or not.
