@@ -169,7 +169,7 @@ def _reminded(turn: Turn, place: Place) -> None:
     if not current.nudge:
         return
     every_s = place.step.manual.remind_s if place.step.manual else None
-    due_at = current.due_at if current.due_at and current.due_at > turn.at else None
+    due_at = current.due_at if current.nudge != "overdue" else None
     moments = [m for m in (turn.after(every_s), due_at) if m is not None]
     turn.set(
         place,
