@@ -12,7 +12,7 @@ from typing import Any
 
 from bot.engine.begin import begin
 from bot.engine.failing import by_policy
-from bot.engine.places import Frame, Place, called, closes, every, inside, iteration
+from bot.engine.places import Frame, Place, called, closes, every, inside, iteration, why_closed
 from bot.engine.scope import scope_of
 from bot.engine.state import Failure, StepState, StepStatus
 from bot.engine.turn import Turn
@@ -55,7 +55,7 @@ def _one(turn: Turn, place: Place) -> Verdict:
             return Verdict.OPEN
         begin(turn, place)
     elif current.is_waiting and closes(place, turn.state):
-        turn.close(place, StepStatus.STOPPED, note=current.note or "the run goes on without it")
+        turn.close(place, StepStatus.STOPPED, note=current.note or why_closed(turn.state))
     current = turn.step(place.key)
     if place.step.is_group and current.status is StepStatus.RUNNING:
         _group(turn, place)
@@ -180,7 +180,7 @@ def _called(turn: Turn, place: Place, call: Call) -> None:
 def _broken(turn: Turn, place: Place, fact: str, why: str) -> None:
     """End a group whose steps did not all work, as its ``on_failure`` says."""
     if closes(place, turn.state):
-        turn.close(place, StepStatus.STOPPED, note="the run goes on without it")
+        turn.close(place, StepStatus.STOPPED, note=why_closed(turn.state))
         return
     message = f"{fact} ({why})" if why else fact
     turn.set(place, failure=Failure(phase="run", error="failed", message=message))

@@ -8,7 +8,7 @@ before a question was put, in an undo.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from bot.engine import StepStatus
 from bot.model.incident import RunStatus
 from bot.model.journal import verify_chain
 from bot.store import SqlStore
+from tests.postgres import Cluster
 from tests.scenario.company import Company
 from tests.scenario.crashes import answer
 
@@ -27,9 +28,21 @@ OLD = json.loads((Path(__file__).parent / "upgrade" / "rows-0.1.json").read_text
 
 
 @pytest.fixture
-def upgraded(tmp_path: Path, store_url_of: Callable[[Path], str | None]) -> Company:
+def empty_url(tmp_path: Path, store_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database without a schema."""
+    if store_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'firedoor.sqlite'}"
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    url = cluster.database("template1")
+    yield url
+    cluster.drop(url)
+
+
+@pytest.fixture
+def upgraded(tmp_path: Path, empty_url: str) -> Iterator[Company]:
     """A company of this version on the rows that 0.1 left."""
-    url = store_url_of(tmp_path) or f"sqlite:///{tmp_path / 'firedoor.sqlite'}"
+    url = empty_url
     store = SqlStore(url)
     store.migrate("0001")
     old = sa.MetaData()
@@ -45,8 +58,8 @@ def upgraded(tmp_path: Path, store_url_of: Callable[[Path], str | None]) -> Comp
     company = Company(tmp_path, [], store_url=url)
     company.clock.set(datetime.fromisoformat(OLD["now"]))
     company.outside.values.update(OLD["values"])
-    company.gateway.controls = ()
-    return company
+    yield company
+    company.restart()
 
 
 def count_on(connection: sa.Connection, old: sa.MetaData) -> None:
