@@ -1,7 +1,7 @@
 """Other systems that run steps, measured in the same run of ``make bench`` as Firedoor.
 
 Each has its own environment under ``.bench/peers``, made when it is first needed from the pinned
-``requirements.txt`` beside its script, and is a process of its own.
+``requirements.txt`` beside its script (``make lock`` writes them), and is a process of its own.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def environment(name: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*install, "--no-deps", "-r", str(requirements)], INSTALL_S)
+    _run([*install, "--require-hashes", "-r", str(requirements)], INSTALL_S)
     stamp.write_text(wanted)
     return python
 

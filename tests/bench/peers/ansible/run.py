@@ -1,7 +1,8 @@
 """ansible-playbook: a play of ten tasks that do nothing, on this machine.
 
 A task is ``ansible.builtin.assert``, which needs no module to be carried to the host: the cheapest
-that there is. It remembers nothing, so this is the price of steps without durability.
+that there is. It remembers nothing, so this is the price of steps without durability. Plays share
+nothing, so a few tell as much of many at once as a hundred would.
 """
 
 from __future__ import annotations
