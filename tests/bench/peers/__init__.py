@@ -6,6 +6,7 @@ Each has its own environment under ``.bench/peers``, made when it is first neede
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -99,8 +100,7 @@ def _run_script(name: str, arguments: Sequence[str]) -> dict[str, float]:
 
 
 def _run(command: list[str], at_most_s: float) -> str:
-    """Run to the end and return what was printed. What does not end in time is ended, first so
-    that it can end what it started, then with its whole process group."""
+    """Run to the end and return what was printed."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -109,19 +109,25 @@ def _run(command: list[str], at_most_s: float) -> str:
         text=True,
         start_new_session=True,
     )
-    try:
-        output, errors = process.communicate(timeout=at_most_s)
-    except BaseException as error:
-        process.terminate()
+    with process:
         try:
-            process.communicate(timeout=END_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
+            output, errors = process.communicate(timeout=at_most_s)
+        except subprocess.TimeoutExpired as error:
             raise PeerMissing(f"it did not end within {at_most_s:g} s.") from error
-        raise
+        finally:
+            _end(process)
     if process.returncode:
         lines = (errors or output).strip().splitlines()
         raise PeerMissing(f"exit status {process.returncode}: " + " | ".join(lines[-3:]))
     return output
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End what still runs: first so that it can tidy up, then all that it has left behind."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # its own group: it was started in a session
+    process.wait()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the folder is removed as well
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path, required=True)
     arguments: Any = parser.parse_args()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -97,6 +99,7 @@ def measure(url: str) -> dict[str, float]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the folder is removed as well
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
