@@ -4,6 +4,7 @@ One real run is driven to its end on fakes: an alert closes an endpoint, somethi
 change is approved, people are told, the endpoint reopens. Its rows, whatever tables and columns
 there are, are then copied under new names, and the journal is chained anew. So the rows have the
 sizes of real ones and the journal can be verified; digests inside of them stay the first run's.
+Of what a run has many of (records, parcels), only a few are kept, so that it does not take long.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from bot.store import tables as t
 from tests.scenario.company import CLOSE, SAM, TRIGGER, Company, alert, text_of
 
 BATCH = 1_000
+RECORDS, OTHERS = 6, 3
+"""How many rows of the journal, and of another table, a copy has at most."""
+
 FINGERPRINT = "growth-fingerprint"
 
 MARK = "\ue000"
@@ -52,12 +56,29 @@ STEPS = (
 Row = dict[str, Any]
 
 
+class Pattern:
+    """A row whose copies differ in the texts that hold ``MARK``."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self._marked = [(name, value) for name, value in row.items() if _has_mark(value)]
+
+    def __bool__(self) -> bool:
+        return bool(self._marked)
+
+    def copy(self, number: int) -> Row:
+        text, row = str(number), self._row.copy()
+        for name, value in self._marked:
+            row[name] = value.replace(MARK, text)
+        return row
+
+
 @dataclass(frozen=True)
 class Past:
-    """The rows of one run that ended, with ``MARK`` where another copy has another number."""
+    """The rows of one run that ended."""
 
-    rows: dict[sa.Table, list[Row]]
-    journal: list[Row]
+    rows: dict[sa.Table, list[Pattern]]
+    journal: list[Pattern]
 
 
 def fill(store: SqlStore, runs: int) -> None:
@@ -76,13 +97,12 @@ def fill(store: SqlStore, runs: int) -> None:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             for table, rows in past.rows.items():
-                copies = [_copy(row, number) for number in numbers for row in rows]
+                copies = [row.copy(number) for number in numbers for row in rows]
                 if table is t.incidents:
                     for row, number in zip(copies, numbers, strict=True):
                         row["number"] = number
-                if copies:
-                    connection.execute(table.insert(), copies)
-            connection.execute(t.journal.insert(), records)
+                _insert(connection, table, copies)
+            _insert(connection, t.journal, records)
     _settle(store.engine, first + runs - 1)
 
 
@@ -109,50 +129,69 @@ def _past(connection: sa.Connection) -> Past:
     names += connection.scalars(sa.select(t.asks.c.token))
     names += connection.scalars(sa.select(t.containments.c.id))
     # All of them end in a copy's number: INC-7, and tok-7 for what was tok.
-    own = re.compile("(INC-)1|(" + "|".join(map(re.escape, names)) + ")")
+    numbered = re.compile("(INC-)1|(" + "|".join(map(re.escape, names)) + ")")
 
     def marked(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        return own.sub(lambda found: f"{found[1] or found[2] + '-'}{MARK}", value)
+        return numbered.sub(lambda found: f"{found[1] or found[2] + '-'}{MARK}", value)
 
-    rows: dict[sa.Table, list[Row]] = {}
+    rows: dict[sa.Table, list[Pattern]] = {}
     for table in t.metadata.sorted_tables:
         counted = table.autoincrement_column
         found = [
-            {
-                column.name: marked(value)
-                for column, value in zip(table.columns, row, strict=True)
-                if column is not counted
-            }
+            Pattern(
+                {
+                    column.name: marked(value)
+                    for column, value in zip(table.columns, row, strict=True)
+                    if column is not counted
+                }
+            )
             for row in connection.execute(sa.select(table).order_by(*table.primary_key))
         ]
         # What belongs to no incident is of the process, not of the past.
-        rows[table] = [row for row in found if any(MARK in str(value) for value in row.values())]
+        own_rows = [pattern for pattern in found if pattern]
+        rows[table] = _few(own_rows, RECORDS if table is t.journal else OTHERS)
     return Past(rows=rows, journal=rows.pop(t.journal))
 
 
-def _copy(row: Row, number: int) -> Row:
-    text = str(number)
-    return {
-        name: value.replace(MARK, text) if isinstance(value, str) else value
-        for name, value in row.items()
-    }
+def _has_mark(value: Any) -> bool:
+    return isinstance(value, str) and MARK in value
+
+
+def _few(rows: list[Pattern], at_most: int) -> list[Pattern]:
+    """Return rows from all over the list, the first and the last among them."""
+    if len(rows) <= at_most:
+        return rows
+    return [rows[round(place * (len(rows) - 1) / (at_most - 1))] for place in range(at_most)]
 
 
 def _chained(
-    records: Sequence[Row], numbers: Sequence[int], seq: int, previous: str
+    records: Sequence[Pattern], numbers: Sequence[int], seq: int, previous: str
 ) -> tuple[list[Row], int, str]:
     made = []
     for number in numbers:
         for record in records:
-            row = _copy(record, number)
+            row = record.copy(number)
             seq += 1
             row |= {"seq": seq, "previous_hash": previous}
             fields = {name: value for name, value in row.items() if name not in ("hash", "body")}
             row["hash"] = previous = hash_of(**fields, body=json.loads(row["body"]))
             made.append(row)
     return made, seq, previous
+
+
+def _insert(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.execute(table.insert(), rows)
+        return
+    names = ", ".join(rows[0])
+    cursor: Any = connection.connection.cursor()
+    with cursor, cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(list(row.values()))
 
 
 def _settle(engine: sa.Engine, highest: int) -> None:
