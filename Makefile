@@ -44,13 +44,12 @@ format: $(READY) ## Format and mend what the linter can
 
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
         --no-annotate --no-emit-index-url --no-emit-find-links --quiet
-PEERS := tests/bench/peers
 
 lock: ## Bring the lock files in step with pyproject.toml
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --extra sandbox --group dev -c requirements.lock -o requirements-dev.lock
-	for peer in $(PEERS)/*/; do \
-	  $(LOCK) $${peer}requirements.in -o $${peer}requirements.txt || exit; done
+	for asked in tests/bench/peers/*/requirements.in; do \
+	  $(LOCK) $$asked -o $${asked%.in}.txt || exit; done
 
 clean: ## Remove what the commands made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo-out bench-results.json .bench
