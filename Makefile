@@ -46,8 +46,8 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
         --no-annotate --no-emit-index-url --no-emit-find-links --quiet pyproject.toml
 
 lock: ## Bring the lock files in step with pyproject.toml
-	$(LOCK) -o requirements.lock
-	$(LOCK) --extra sandbox --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --extra postgres -o requirements.lock
+	$(LOCK) --extra postgres --extra sandbox --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## Remove what the commands made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo-out bench-results.json
