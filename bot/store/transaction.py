@@ -227,7 +227,7 @@ class SqlTransaction:
 
     def add_incident(self, *, key: str, title: str, severity: Severity, at: datetime) -> Incident:
         status = IncidentStatus.DECLARED
-        # There is one writer, so this is free; a sequence would leave gaps where one was rolled back.
+        # There is one writer, so this is free; a sequence would leave a gap at each rollback.
         last = self._execute(sa.select(sa.func.max(t.incidents.c.number))).scalar()
         number = (last or 0) + 1
         self._execute(
