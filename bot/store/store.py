@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from bot.errors import ProviderUnreachable, StoreUnavailable
+from bot.errors import BadInput, ProviderUnreachable, StoreUnavailable
 from bot.ports import Signals
 from bot.store.signals import PostgresSignals, SqliteSignals
 from bot.store.transaction import SqlTransaction
@@ -73,7 +73,13 @@ class SqlStore:
         )
 
     def _postgres(self, **options: Any) -> sa.Engine:
-        engine = sa.create_engine(self._url, pool_pre_ping=True, **options)
+        try:
+            engine = sa.create_engine(self._url, pool_pre_ping=True, **options)
+        except ModuleNotFoundError:
+            raise BadInput(
+                "The store is on PostgreSQL, and its driver is not installed; nothing was started. "
+                "Install `firedoor[postgres]`."
+            ) from None
         sa.event.listen(engine, "do_connect", self._on_postgres_connect)
         return engine
 

@@ -37,6 +37,13 @@ RUNBOOK = "\n".join(
 )
 
 
+def is_over(world: World, run_id: str) -> bool:
+    """Look as cheaply as can be: what is measured shares this process."""
+    with world.store.engine.connect() as connection:
+        query = f"SELECT status FROM runs WHERE id = '{run_id}'"
+        return bool(connection.exec_driver_sql(query).scalar_one() != "running")
+
+
 def measure_steps(folder: Path, store_url: str | None = None) -> dict[str, float]:
     folder.mkdir()
     action = Nothing()
@@ -53,7 +60,7 @@ def measure_steps(folder: Path, store_url: str | None = None) -> dict[str, float
         for _ in range(RUNS):
             run_id = world.service.incidents.start(wish).run.id
             worker.start(run_id)
-            while not world.service.reports.state(run_id).status.is_final:
+            while not is_over(world, run_id):
                 time.sleep(0.002)
         took_s = time.perf_counter() - began
     finally:
