@@ -248,6 +248,7 @@ class World:
         mail: FakeMail | None = None,
         sleep: Callable[[float], None] = lambda _s: None,
         store_url: str | None = None,
+        announce_in: str | None = None,
         is_driven_inline: bool = True,
     ) -> None:
         """
@@ -267,7 +268,7 @@ class World:
         self.redactor: Redactor = SecretRedactor(secrets)
         known = {action.name: action for action in actions}
         files = FolderFiles(folder / "evidence")
-        recorder = Recorder(self.store, self.clock, self.redactor, known)
+        recorder = Recorder(self.store, self.clock, self.redactor, known, announce_in)
         desk = ContainmentDesk(self.store, gateways or {"edge": self.gateway}, self.clock)
         performer = Performer(
             store=self.store,
@@ -324,6 +325,7 @@ class World:
                     kinds=frozenset(kinds),
                     chat=self.chat,
                     mail=self.mail,
+                    live=recorder.live_card,
                 )
                 for kinds in (("open_channel", "post", "update"), ("email",))
             ),

@@ -97,6 +97,11 @@ _REPLACE_PARCEL = (
     )
 )
 _ADD_PARCEL = t.outbox.insert()
+_SEND_AGAIN = (
+    t.outbox.update()
+    .where(t.outbox.c.key == sa.bindparam("parcel_key"))
+    .values(status="pending", next_at=sa.bindparam("at"), attempts=0, refusals=0, error="")
+)
 _SAVE_PARCEL = (
     t.outbox.update()
     .where(t.outbox.c.id == sa.bindparam("parcel_id"))
@@ -590,6 +595,9 @@ class SqlTransaction:
         }
         self._execute(_ADD_PARCEL, values)
         return True
+
+    def send_again(self, key: str, at: datetime) -> bool:
+        return self._execute(_SEND_AGAIN, {"parcel_key": key, "at": _moment(at)}).rowcount > 0
 
     def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
         query = (

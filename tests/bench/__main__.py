@@ -1,13 +1,18 @@
 """``make bench``: measure, print a table, write ``bench-results.json`` (name to number, or to null
 for what could not be measured here).
 
+    python -m tests.bench [--part NAME ...]
+
 Figures of one machine at one moment: compare ratios, taken in the same run.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -15,20 +20,49 @@ from rich.table import Table
 
 from tests.bench.command_line import measure_command_line
 from tests.bench.containment import measure_containment
-from tests.bench.peers import measure_peers
+from tests.bench.engine import measure_engine, measure_growth
+from tests.bench.peers import measure_peers, postgres
 from tests.bench.ratios import ratios, verdict
-from tests.bench.steps import measure_steps
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench-results.json"
 
+Figures = dict[str, float | None]
+
+
+def engine(folder: Path) -> Figures:
+    found: Figures = dict(measure_engine(folder / "sqlite", "sqlite"))
+    with postgres() as server:
+        found |= measure_engine(folder / "postgres", "postgres", server.create("engine"))
+    return found
+
+
+def growth(folder: Path) -> Figures:
+    found: Figures = dict(measure_growth((folder / "few", folder / "many"), "sqlite"))
+    with postgres() as server:
+        urls = (server.create("few"), server.create("many"))
+        folders = (folder / "few-postgres", folder / "many-postgres")
+        found |= measure_growth(folders, "postgres", urls)
+    return found
+
+
+PARTS: dict[str, Callable[[Path], Figures]] = {
+    "command-line": lambda _folder: dict(measure_command_line()),
+    "containment": lambda folder: dict(measure_containment(folder)),
+    "engine": engine,
+    "peers": lambda _folder: dict(measure_peers()),
+    "growth": growth,
+}
+
 
 def main() -> None:
-    results: dict[str, float | None] = {}
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", action="append", choices=list(PARTS), help="Only this part.")
+    chosen = parser.parse_args().part or list(PARTS)
+    results: Figures = {}
     with tempfile.TemporaryDirectory(prefix="firedoor-bench-") as folder:
-        results |= measure_command_line()
-        results |= measure_steps(Path(folder) / "steps")
-        results |= measure_containment(Path(folder) / "containment")
-    results |= measure_peers()
+        for name in chosen:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            results |= PARTS[name](Path(folder) / name)
     results |= ratios(results)
     results = {
         name: None if value is None else round(value, 3) for name, value in sorted(results.items())
