@@ -215,6 +215,10 @@ class InlineRunner:
                 woken.wait(rest.wait_s)
                 woken.clear()
                 self.before_go()
+        except BaseException:
+            # A process that is gone takes its calls with it: none may go on into the next one.
+            driver.performer.wait_idle(5.0)
+            raise
         finally:
             del self._drives[run_id]
 
