@@ -202,15 +202,18 @@ class Transaction(Protocol):
 
     def save_ask(self, ask: Ask) -> None: ...
 
-    def put_parcel(self, parcel: Parcel, at: datetime, *, replace: bool = False) -> bool:
-        """Put it in the outbox; False if its key is already there.
+    def put_parcel(
+        self, parcel: Parcel, at: datetime, *, replace: bool = False, sent: bool = False
+    ) -> bool:
+        """Put it in the outbox; False if its key is already there. ``sent``: there is nothing to
+        send yet, until ``send_again``.
 
         ``replace`` is for updates, where only the newest matters: an existing one takes this
         content and is sent (again).
         """
 
-    def send_again(self, key: str, at: datetime) -> bool:
-        """Have a parcel sent (again) as it will be then; False if there is none of this key."""
+    def send_again(self, key: str, at: datetime) -> None:
+        """Have a parcel sent once more, as it will be then."""
 
     def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
         """Pending and claimed ones whose time has come, oldest first."""

@@ -39,8 +39,8 @@ class Parcel(Frozen):
     Something to send, in the outbox. It is sent once per ``key``.
 
     ``open_channel`` makes the incident's channel; ``post`` and ``email`` send a message;
-    ``update`` rewrites the message that was sent under ``target_key``. A ``live`` one is composed
-    when it is sent, from where its run stands by then; its ``message`` is what was sent last.
+    ``update`` rewrites the message that was sent under ``target_key``. That of a run's live message
+    is composed when it is sent, from where the run stands by then.
     """
 
     key: str
@@ -53,9 +53,18 @@ class Parcel(Frozen):
     audience: str = ""
     message: Message
     target_key: str = ""
-    live: bool = False
     members: tuple[str, ...] = ()
     """Whom to invite into a new channel, as actors (``slack:U0SAM``)."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it rewrites a run's live message."""
+        return self.kind == "update" and self.target_key == live_key(self.run_id or "")
+
+
+def live_key(run_id: str) -> str:
+    """The outbox key of a run's live message."""
+    return f"{run_id}:card"
 
 
 class StoredParcel(Frozen):

@@ -110,7 +110,7 @@ class Outbox:
         with self._store.read() as tx:
             incident = tx.incident(stored.parcel.incident_id)
             target = tx.parcel(stored.parcel.target_key) if stored.parcel.target_key else None
-            if stored.parcel.live and self._live is not None:
+            if stored.parcel.is_live and self._live is not None:
                 message = self._live(tx, stored.parcel.run_id or "")
                 composed = stored.parcel.model_copy(update={"message": message})
                 stored = stored.model_copy(update={"parcel": composed})
@@ -231,7 +231,7 @@ class Outbox:
         with self._store.begin() as tx:
             current = tx.parcel(stored.parcel.key)
             assert current is not None  # noqa: S101  # parcels are never deleted
-            if current.parcel.live or current.parcel == stored.parcel:
+            if current.parcel.is_live or current.parcel == stored.parcel:
                 tx.save_parcel(current.model_copy(update={"next_at": self._later(NOT_YET_S)}))
 
     def _refused(self, stored: StoredParcel, error: Exception) -> None:
@@ -250,8 +250,8 @@ class Outbox:
         with self._store.begin() as tx:
             current = tx.parcel(stored.parcel.key)
             assert current is not None  # noqa: S101  # parcels are never deleted
-            was_replaced = current.parcel != stored.parcel and not current.parcel.live
-            if was_replaced or (current.parcel.live and current.status == "pending"):
+            was_replaced = current.parcel != stored.parcel and not current.parcel.is_live
+            if was_replaced or (current.parcel.is_live and current.status == "pending"):
                 return  # an update, replaced by a newer one that has not failed yet
             changes = {
                 "status": "dead" if dead else current.status,

@@ -21,7 +21,7 @@ from bot.engine.places import find
 from bot.language.load import load
 from bot.language.runbook import Runbook
 from bot.model import events
-from bot.model.ask import Ask, Parcel
+from bot.model.ask import Ask, Parcel, live_key
 from bot.model.commands import (
     COMMAND,
     AskApproval,
@@ -248,7 +248,10 @@ class Recorder:
         self._queue_notices(tx, run, event)
         if isinstance(event, events.Overridden) and after.step(event.step).overridden:
             self._announce_override(tx, tx.incident(run.incident_id), run, event)
-        self._queue_card(tx, run, runbook, after, event.at)
+        if state is None:
+            self._queue_card(tx, run, runbook, after, event.at)
+        else:
+            tx.send_again(f"{live_key(run.id)}:update", event.at)
         return Position(stored.events + 1, commands)
 
     # --- what goes with an event ---------------------------------------------------------------
@@ -333,17 +336,15 @@ class Recorder:
     def _queue_card(
         self, tx: Transaction, run: Run, runbook: Runbook, state: RunState, at: datetime
     ) -> None:
-        """Have the live message sent, or rewritten: what it says is composed when it is."""
-        key = f"{run.id}:card"
-        if tx.send_again(f"{key}:update", at):
-            return
+        """Put the live message into the outbox, and what will rewrite it."""
         card = cards.run_card(tx.incident(run.incident_id), run, runbook, state)
+        key = live_key(run.id)
         first = Parcel(
             key=key, incident_id=run.incident_id, run_id=run.id, kind="post", message=card
         )
-        if not tx.put_parcel(first, at):
-            changes = {"key": f"{key}:update", "kind": "update", "target_key": key, "live": True}
-            tx.put_parcel(first.model_copy(update=changes), at)
+        changes = {"key": f"{key}:update", "kind": "update", "target_key": key}
+        tx.put_parcel(first, at)
+        tx.put_parcel(first.model_copy(update=changes), at, sent=True)
 
     def live_card(self, tx: Transaction, run_id: str) -> Message:
         """Return what a run's live message says now."""

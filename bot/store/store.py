@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bot.errors import BadInput, ProviderUnreachable, StoreUnavailable
 from bot.ports import Signals
+from bot.store.group import GroupCommit
 from bot.store.signals import PostgresSignals, SqliteSignals
 from bot.store.transaction import SqlTransaction
 
@@ -57,8 +59,11 @@ class SqlStore:
                 self._url = self._url.set(password=password)
             self._place = self._url.render_as_string(hide_password=True)
         self._is_postgres = self._url.get_backend_name() == "postgresql"
+        opened = partial(self._connected, write=True)
+        self._writers = GroupCommit(opened, patience_s=BUSY_TIMEOUT_MS / 1000)
         if not self._is_postgres:
-            self._engine = sa.create_engine(self._url)
+            # A reader must not wait for others: that many drives and calls there may be at once.
+            self._engine = sa.create_engine(self._url, pool_size=16, max_overflow=-1)
             sa.event.listen(self._engine, "connect", _on_sqlite_connect)
             sa.event.listen(self._engine, "begin", _on_sqlite_begin)
             self._reading = self._writing = self._beating = self._engine
@@ -133,25 +138,23 @@ class SqlStore:
 
     @contextmanager
     def begin(self) -> Iterator[SqlTransaction]:
-        with self._transaction(write=True) as transaction:
+        with self._explained(), self._writers.transaction() as transaction:
             yield transaction
 
     @contextmanager
     def read(self) -> Iterator[SqlTransaction]:
-        with self._transaction(write=False) as transaction:
-            yield transaction
+        with self._explained(), self._connected(write=False) as connection:
+            yield SqlTransaction(connection)
 
     @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[SqlTransaction]:
-        engine = self._writing if write else self._reading
-        with self._explained():
-            connecting = engine.connect()
-            if not self._is_postgres:
-                connecting = connecting.execution_options(firedoor_write=write)
-            with connecting as connection, connection.begin():
-                if write:
-                    self._lock_writing(connection)
-                yield SqlTransaction(connection)
+    def _connected(self, *, write: bool) -> Iterator[sa.Connection]:
+        connecting = (self._writing if write else self._reading).connect()
+        if not self._is_postgres:
+            connecting = connecting.execution_options(firedoor_write=write)
+        with connecting as connection, connection.begin():
+            if write:
+                self._lock_writing(connection)
+            yield connection
 
     def _lock_writing(self, connection: sa.Connection) -> None:
         if self._is_postgres:

@@ -147,15 +147,59 @@ def _moment(value: datetime | None) -> str | None:
     return None if value is None else moment_text(value)
 
 
+class Pending:
+    """
+    Writes whose result nobody asks for: made together, right before they could be seen.
+
+    ``head`` is the end of the journal's chain, as number and hash, once it is known.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self._rows: list[tuple[sa.Executable, dict[str, Any]]] = []
+        self.head: tuple[int, str] | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, statement: sa.Executable, values: dict[str, Any]) -> None:
+        self._rows.append((statement, values))
+
+    def take_in(self, other: Pending) -> None:
+        """Go on with another's, after one's own."""
+        self._rows += other._rows
+        self.head = other.head
+
+    def write(self) -> None:
+        """Make them all."""
+        rows, self._rows = self._rows, []
+        # Of one kind together: they are of different tables, so their order is of no matter.
+        for statement in dict.fromkeys(statement for statement, _ in rows):
+            values = [values for each, values in rows if each is statement]
+            self.connection.execute(statement, values)
+
+    def before(self, statement: sa.Executable) -> None:
+        """Make room for a statement that is executed at once."""
+        if not self.is_independent(statement):
+            self.write()
+
+    @staticmethod
+    def is_independent(statement: sa.Executable) -> bool:
+        """Tell whether nothing that may be pending changes what the statement reads."""
+        return statement is _FENCE
+
+
 class SqlTransaction:
     """Implements ``bot.ports.Transaction``."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, pending: Pending | None = None) -> None:
         self._connection = connection
+        self._pending = Pending(connection) if pending is None else pending
 
     def _execute(
         self, statement: sa.Executable, values: dict[str, Any] | None = None
     ) -> sa.CursorResult[Any]:
+        self._pending.before(statement)
         try:
             result = self._connection.execute(statement, values)
         except sa.exc.DataError as error:
@@ -187,8 +231,10 @@ class SqlTransaction:
         run_id: str | None = None,
         step_id: str | None = None,
     ) -> Record:
-        last = self._one(_LAST)
-        seq, previous = (1, GENESIS) if last is None else (last.seq + 1, last.hash)
+        if self._pending.head is None:
+            last = self._one(_LAST)
+            self._pending.head = (0, GENESIS) if last is None else (last.seq, last.hash)
+        seq, previous = self._pending.head[0] + 1, self._pending.head[1]
         record_hash = hash_of(
             seq=seq,
             at=moment_text(at),
@@ -211,7 +257,8 @@ class SqlTransaction:
             "previous_hash": previous,
             "hash": record_hash,
         }
-        self._execute(_ADD_RECORD, {**values, "body": canonical_json(body)})
+        self._pending.add(_ADD_RECORD, {**values, "body": canonical_json(body)})
+        self._pending.head = (seq, record_hash)
         return Record(**{**values, "at": at}, body=body)
 
     def records(
@@ -375,7 +422,7 @@ class SqlTransaction:
             "events": events,
             "commands": canonical_json(list(commands)),
         }
-        self._execute(_SAVE_RUN, values)
+        self._pending.add(_SAVE_RUN, values)
 
     def put_message(self, run_id: str, event: Event, key: str) -> bool:
         if self._one(sa.select(t.mailbox.c.number).where(t.mailbox.c.key == f"{run_id}:{key}")):
@@ -580,7 +627,9 @@ class SqlTransaction:
 
     # --- outbox --------------------------------------------------------------------------------
 
-    def put_parcel(self, parcel: Parcel, at: datetime, *, replace: bool = False) -> bool:
+    def put_parcel(
+        self, parcel: Parcel, at: datetime, *, replace: bool = False, sent: bool = False
+    ) -> bool:
         if self._one(_HAS_PARCEL, key=parcel.key) is not None:
             if replace:
                 changes = {"content": parcel.model_dump_json(), "at": _moment(at)}
@@ -590,14 +639,14 @@ class SqlTransaction:
             "key": parcel.key,
             "incident_id": parcel.incident_id,
             "parcel": parcel.model_dump_json(),
-            "status": "pending",
+            "status": "sent" if sent else "pending",
             "next_at": _moment(at),
         }
         self._execute(_ADD_PARCEL, values)
         return True
 
-    def send_again(self, key: str, at: datetime) -> bool:
-        return self._execute(_SEND_AGAIN, {"parcel_key": key, "at": _moment(at)}).rowcount > 0
+    def send_again(self, key: str, at: datetime) -> None:
+        self._pending.add(_SEND_AGAIN, {"parcel_key": key, "at": _moment(at)})
 
     def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
         query = (

@@ -32,16 +32,19 @@ Figures = dict[str, float | None]
 def engine(folder: Path) -> Figures:
     found: Figures = dict(measure_engine(folder / "sqlite", "sqlite"))
     with postgres() as server:
-        found |= measure_engine(folder / "postgres", "postgres", server.create("engine"))
+        url = server.url(server.create("engine"), driver="postgresql")
+        found |= measure_engine(folder / "postgres", "postgres", url)
     return found
 
 
 def growth(folder: Path) -> Figures:
     found: Figures = dict(measure_growth((folder / "few", folder / "many"), "sqlite"))
     with postgres() as server:
-        urls = (server.create("few"), server.create("many"))
+        few, many = (
+            server.url(server.create(name), driver="postgresql") for name in ("few", "many")
+        )
         folders = (folder / "few-postgres", folder / "many-postgres")
-        found |= measure_growth(folders, "postgres", urls)
+        found |= measure_growth(folders, "postgres", (few, many))
     return found
 
 
