@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from bot.errors import RunbookInvalid, StoreUnavailable
 from bot.model.commands import Finish, Wait
 from bot.ports import Clock
-from bot.service.perform import Performer
+from bot.service.perform import Performer, next_of
 from bot.service.record import Position, Recorder
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,9 @@ class Driver:
         position = self._patiently(lambda: self._recorder.position(run_id))
         while position.commands and not isinstance(position.commands[-1], Finish):
             at = position.events
-            command = position.commands[-1]
-            waits = isinstance(command, Wait)
+            # A word that has come is heard before the next command is begun.
+            command = next_of(position.commands)
+            waits = isinstance(command, Wait) or self._recorder.has_message(run_id)
             call = self._recorder.take_message if waits else self._performer.perform
             try:
                 position = self._patiently(partial(call, run_id, at))

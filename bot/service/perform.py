@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
@@ -33,6 +33,7 @@ from bot.model.commands import (
     AskPerson,
     Command,
     PlanStep,
+    Remind,
     RunStep,
     UndoStep,
     VerifyStep,
@@ -101,8 +102,8 @@ class Performer:
         current = position_of(stored)
         if current.events != position:
             return current
-        command = current.commands[-1]
-        if isinstance(command, AskApproval | AskPerson | AskDecision):
+        command = next_of(current.commands)
+        if isinstance(command, AskApproval | AskPerson | AskDecision | Remind):
             return self._recorder.ask(run_id, position, command)
         return self._recorder.record(run_id, position, self._do(incident, run_id, command))
 
@@ -244,6 +245,13 @@ class Performer:
                 f"{what} took longer than {timeout_s:g} s; whether it took effect is not known "
                 "yet. A retry looks before it repeats."
             ) from None
+
+
+def next_of(commands: Sequence[Command]) -> Command:
+    """Return which of the outstanding commands is done next: questions come before calls, so that
+    people think while systems work; to wait is last."""
+    asks = (AskApproval, AskPerson, AskDecision, Remind)
+    return next((c for c in commands if isinstance(c, asks)), commands[0])
 
 
 def _plan(action: ChangeAction[Any], params: Mapping[str, Any], ctx: ActionContext) -> Plan:

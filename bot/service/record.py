@@ -83,6 +83,15 @@ class Recorder:
             )
         return self._runbooks[run.runbook_digest]
 
+    def has_message(self, run_id: str) -> bool:
+        """Tell whether somebody said something to the run that it has not heard."""
+        with self._store.read() as tx:
+            return tx.next_message(run_id) is not None
+
+    def redacted(self, text: str) -> str:
+        """Take every known secret out of what someone wrote."""
+        return self._redactor.text(text)
+
     def position(self, run_id: str) -> Position:
         with self._store.read() as tx:
             return position_of(tx.run(run_id))
