@@ -216,6 +216,7 @@ class World:
         groups: Mapping[str, Sequence[str]] | None = None,
         connections: Mapping[tuple[type, str], object] | None = None,
         secrets: Sequence[str] = (),
+        announce_in: str | None = None,
         gateways: Mapping[str, Gateway] | None = None,
         clock: FakeClock | None = None,
         gateway: FakeGateway | None = None,
@@ -234,7 +235,7 @@ class World:
         self.redactor: Redactor = SecretRedactor(secrets)
         known = {action.name: action for action in actions}
         files = FolderFiles(folder / "evidence")
-        recorder = Recorder(self.store, self.clock, self.redactor, known)
+        recorder = Recorder(self.store, self.clock, self.redactor, known, announce_in)
         desk = ContainmentDesk(self.store, gateways or {"edge": self.gateway}, self.clock)
         performer = Performer(
             store=self.store,
@@ -265,6 +266,7 @@ class World:
                 runbooks={runbook.id: runbook for runbook in runbooks},
                 endpoints=endpoints or {},
                 groups=group_members,
+                announce_in=announce_in,
             ),
             people=People(
                 store=self.store,

@@ -217,7 +217,8 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
     systems = connect(settings, endpoints, chat)
     known = actions()
     files = FolderFiles(settings.state / "evidence")
-    recorder = Recorder(store, clock, redactor, known)
+    announce_in = settings.slack.incidents_channel if settings.slack else None
+    recorder = Recorder(store, clock, redactor, known, announce_in)
     desk = ContainmentDesk(store, systems.gateways, clock, on_expired=_tell_expired)
     postmortems = Postmortems(
         store=store,
@@ -254,7 +255,7 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
             runbooks=loaded,
             endpoints=endpoints,
             groups=groups,
-            announce_in=settings.slack.incidents_channel if settings.slack else None,
+            announce_in=announce_in,
         ),
         people=People(store=store, clock=clock, recorder=recorder, runner=runner, groups=groups),
         reports=Reports(store, clock),

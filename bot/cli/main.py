@@ -69,7 +69,7 @@ _SUMMARIES = {
     "schema": "Print the JSON Schema of the runbook language.",
     "serve": "Serve Slack and webhooks.",
     "skip": "Pass over a step of a run.",
-    "status": "Show runs that are not over.",
+    "status": "Show runs that are not over, and what they wait for.",
     "timeline": "Show what happened in an incident.",
     "undo": "Take a run's changes back, the last one first.",
 }

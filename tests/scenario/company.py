@@ -341,6 +341,7 @@ class Company:
     prepare: Callable[[World], None] = lambda _world: None
     more_actions: Sequence[Action[Any]] = ()
     secrets: Sequence[str] = ()
+    announce_in: str | None = None
     _world: World | None = None
 
     @property
@@ -351,7 +352,12 @@ class Company:
 
     @property
     def runbooks(self) -> list[Runbook]:
-        return [load(text, "book.yaml", self.actions) for text in self.texts]
+        ids = [text.partition("id: ")[2].partition("\n")[0] for text in self.texts]
+        known = dict(zip(ids, self.texts, strict=True))
+        return [
+            load(text, "book.yaml", self.actions, {n: t for n, t in known.items() if n != id_})
+            for id_, text in known.items()
+        ]
 
     @property
     def world(self) -> World:
@@ -368,6 +374,7 @@ class Company:
                 mail=self.mail,
                 sleep=lambda seconds: self.sleep(seconds),
                 secrets=self.secrets,
+                announce_in=self.announce_in,
             )
             self.prepare(self._world)
         return self._world
