@@ -129,7 +129,10 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except FiredoorError as error:
-        click.echo(str(error), err=True)
+        from bot.cli.show import clean  # only where something went wrong
+
+        # It may quote what somebody wrote as a reason.
+        click.echo(clean(str(error)), err=True)
         code = error.exit_code
     except BrokenPipeError:
         code = 0

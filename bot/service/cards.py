@@ -43,6 +43,9 @@ MAX_COUNTS = 4
 MAX_LINES = 40
 """Steps in the live message; what it cannot hold is counted."""
 
+MAX_SUMMARIES = 10
+"""Plans of a shared card that are summed up above their differences; the rest is counted."""
+
 MAX_CODE = 2_400
 """Characters of a plan in a message; Slack's text objects end at 3,000."""
 
@@ -155,10 +158,13 @@ def approval_card(incident: Incident, command: AskApproval, ask: Ask) -> Message
     if command.break_glass:
         buttons.append(Button(label="Break glass", verb="override", token=ask.token))
         context += f" In an emergency {command.break_glass} may go on alone, with a reason."
-    summaries = (command.plan.summary, *(plan.summary for plan in command.also.values()))
+    summaries = [plan.summary for plan in (command.plan, *command.also.values())]
+    if len(summaries) > MAX_SUMMARIES:
+        more = len(summaries) - MAX_SUMMARIES
+        summaries = [*summaries[:MAX_SUMMARIES], f"… and {more} more, see below."]
     return Message(
         title=f"{incident.id}: approve {', '.join(steps)}?"[:140],
-        paragraphs=tuple(summaries[:10]),
+        paragraphs=tuple(summaries),
         facts=(
             ("Needs", f"{command.required} of {', '.join(command.groups)}"),
             ("Plan", ask.digest[:12]),

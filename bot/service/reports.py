@@ -126,7 +126,8 @@ class Reports:
             ]
             stands = standing(state)
             what = ", ".join(steps) or ("" if stands else "running")
-            lines.append(f"{run.id} {run.runbook_id}: {'; '.join(filter(None, (stands, what)))}")
+            text = f"{run.id} {run.runbook_id}: {'; '.join(filter(None, (stands, what)))}"
+            lines.append(" ".join(text.split()))  # nobody's reason may look like another run
         return lines
 
     def incident_lines(self) -> list[str]:

@@ -12,6 +12,8 @@ from bot.engine import StepStatus
 from bot.errors import BadInput, NotAllowed, ProviderRefused, ProviderUnreachable, Refused
 from bot.model.incident import RunStatus
 from bot.model.journal import verify_chain
+from bot.sandbox.slack_standin.blockkit import message_findings
+from bot.slack import blocks
 from tests.scenario.company import (
     CLOSE,
     IRIS,
@@ -575,3 +577,78 @@ class TestParallel:
         assert people.ask_of_step(RUN, None, "answer").step_id == "b"
         with pytest.raises(BadInput, match="Name one: --step"):
             people.ask_of_step(RUN, None, "decision")
+
+
+class TestWhatIsShown:
+    def test_slack_takes_every_message_whatever_people_write(self, company_of):
+        """
+        Reasons, findings and questions of the worst kind, on cards for many steps.
+        """
+        nasty = "<!channel> <https://evil.example|x> ``` \u202e\n✓ forged (approved)\n & é " * 60
+        shared = "  approval: both\n"
+        approvals = "approvals:\n  both: {from: [security], break_glass: oncall}\n"
+        steps = "".join(step(f"step-{n}", more=shared) for n in range(14))
+        manual = """
+- id: fixed
+  manual: {ask: "Is <!here> it & fixed?", assignee: oncall, remind: 10m, due: 15m}
+"""
+        company = company_of(text_of(steps + manual, more=approvals), announce_in="#incidents")
+        company.start(IRIS)
+        company.world.send()
+        people = company.world.service.people
+        people.pause(RUN, IRIS, nasty)
+        people.resume(RUN, IRIS)
+        people.override(company.ask().token, SAM, nasty)
+        people.review(people.review_of_step(RUN, "step-0").token, TARIQ, nasty)
+        company.world.send()
+        company.clock.advance(minutes=20)
+        company.resume()
+        people.skip(RUN, "fixed", SAM, nasty)
+        company.world.send()
+
+        assert company.state().status is RunStatus.DONE
+        assert len(company.chat.messages) >= 7
+        for message in company.chat.messages.values():
+            assert message_findings(blocks.message_blocks(message)) == [], message.title
+            assert "\n✓ forged" not in message.context
+            assert not [each for each in message.code.splitlines() if "✓ forged" in each[:12]]
+        (card,) = company.chat.titled("approve step-0, step-1")
+        assert card.paragraphs[-1] == "… and 4 more, see below."
+        told = company.world.service.reports.timeline_lines("INC-1")
+        assert not [line for line in told if "\n" in line or "\u202e" in line]
+
+    def test_a_loop_is_shown_by_what_waits_in_it(self, company_of):
+        """
+        Two hundred lines that are done help nobody; the one that waits stands out.
+        """
+        items = ", ".join(f'"k{n}"' for n in range(60))
+        steps = (
+            f"\n- id: each\n  foreach: [{items}]\n  as: it\n  steps:\n"
+            '    - id: put\n      uses: acme.set\n      with: {key: "{{ it }}", value: new}\n'
+            "    - id: asked\n      if: \"{{ it == 'k7' }}\"\n"
+            '      manual: {ask: "Right?"}\n'
+        )
+        company = company_of(text_of(steps))
+        company.start(IRIS)
+        company.world.send()
+
+        (card,) = [m for m in company.chat.messages.values() if "each" in m.code]
+        assert card.code.splitlines() == [
+            "… each  for each it  (running)",
+            "    ? each.7.asked  a person's answer  (awaiting answer)",
+        ]
+        assert ("Run", f"{RUN}: waiting: each.7.asked (awaiting answer)") in card.facts
+
+    def test_a_paused_run_says_so_on_its_card(self, company_of):
+        """
+        And by whom.
+        """
+        company = company_of(text_of(step("a", more=APPROVED)))
+        company.start(IRIS)
+        company.world.service.people.pause(RUN, SAM)
+        company.world.send()
+
+        assert any(
+            ("Run", f"{RUN}: paused by {SAM.actor}") in card.facts
+            for card in company.chat.messages.values()
+        )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bot.cli.main import cli
+from bot.cli.main import cli, main
 from bot.errors import FiredoorError, ProviderUnreachable
 from bot.model.incident import RunStatus
 from bot.service.people import Person
@@ -138,6 +138,26 @@ class TestVerbs:
         terminal("review", RUN, "b", "--finding", "fine", by=TARIQ)
         said = terminal("review", RUN, "b", "--finding", "fine", by=TARIQ, code=2)
         assert said.startswith("No review waits")
+
+
+class TestWhatIsPrinted:
+    def test_a_reason_does_not_steer_the_terminal(self, terminal, monkeypatch, capsys):
+        """
+        What somebody wrote comes back in an error of somebody else.
+        """
+        token = terminal.company.ask().token
+        people = terminal.company.world.service.people
+        people.reject(token, SAM, "no \x1b[2J\u202egood")
+        monkeypatch.setattr("sys.argv", ["firedoor", "approve", RUN])
+        monkeypatch.setattr(people, "ask_of_step", lambda *_: people.find_ask(token))
+        monkeypatch.setattr("bot.cli.people.me", lambda: TARIQ)
+
+        with pytest.raises(SystemExit) as ended:
+            main()
+
+        assert ended.value.code == 3
+        said = capsys.readouterr().err
+        assert "Rejected by slack:U0SAM: no [2Jgood" in said
 
 
 class TestAnswering:
