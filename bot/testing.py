@@ -181,17 +181,22 @@ class InlineRunner:
     def __init__(self) -> None:
         self.driver: Driver | None = None
         self.durable = InlineDurable()
+        self._driven: set[str] = set()
 
     def start(self, run_id: str) -> None:
         self.wake(run_id)
 
     def wake(self, run_id: str) -> None:
-        if self.driver is None:
+        # Woken from within one of its own calls, a run is driven already.
+        if self.driver is None or run_id in self._driven:
             return
+        self._driven.add(run_id)
         try:
             self.driver.drive(run_id, self.durable)
         except Idle:
             return
+        finally:
+            self._driven.discard(run_id)
 
 
 class _NoPostmortem(PostmortemDesk):
