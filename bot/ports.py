@@ -36,6 +36,21 @@ class StoredRun(Frozen):
     commands: tuple[dict[str, Any], ...]
 
 
+class Claimed(Frozen):
+    """A run that a worker has just taken to drive, and whether its mailbox holds something."""
+
+    stored: StoredRun
+    fence: int
+    has_message: bool
+
+
+class Due(Frozen):
+    """A run with work to do. ``is_mine``: this worker drives it, and has a message to take."""
+
+    run_id: str
+    is_mine: bool
+
+
 class Transaction(Protocol):
     """Reads and writes that are committed together or not at all."""
 
@@ -110,8 +125,55 @@ class Transaction(Protocol):
         """Return the oldest message that was not taken, with its number."""
 
     def take_message(self, number: int) -> None: ...
-    def waiting_mailboxes(self) -> Sequence[str]:
-        """Return the runs that have messages which were not taken."""
+
+    # Leases: one worker drives a run at a time.
+
+    def claim(self, run_id: str, *, worker: str, engine: int, now: datetime) -> Claimed | None:
+        """Take a due run that nobody drives; None if there is nothing to do or it is taken.
+
+        ``engine`` is the version of the worker's engine: it drives runs of this one and older.
+        """
+
+    def fence_of(self, run_id: str) -> int:
+        """Return the number of the claim under which a run is driven. Raises NotFound."""
+
+    def take_away(self, run_id: str, *, now: datetime) -> None:
+        """Void every claim of a run, since somebody else writes it now; it is due at once."""
+
+    def release(
+        self, run_id: str, *, fence: int, due_at: datetime | None, force: bool = False
+    ) -> bool:
+        """Let any worker drive the run from ``due_at`` on, or once a message comes.
+
+        False, and nothing is changed, if a message is there already (unless by ``force``).
+
+        Raises:
+            LeaseLost: Another worker has it.
+        """
+
+    def make_due(self, run_id: str) -> None:
+        """Have a run looked at by whoever may drive it."""
+
+    def due_runs(
+        self, *, worker: str, engine: int, now: datetime, limit: int
+    ) -> tuple[Sequence[Due], datetime | None]:
+        """Return what this worker may do now, and when the next of the others becomes due."""
+
+    def add_worker(self, worker: str, *, host: str, pid: int, version: str) -> None: ...
+    def workers(self) -> Sequence[str]: ...
+    def living_workers(self, lease_s: float) -> Sequence[str]: ...
+    def dead_workers(self, lease_s: float) -> Sequence[str]:
+        """Return the workers that were not heard of for ``lease_s``."""
+
+    def bury(self, worker: str, *, lease_s: float | None) -> int | None:
+        """Forget a worker and let others drive its runs; return how many there were.
+
+        None, and nothing is changed, if it is gone already or, with a ``lease_s``, lives.
+        """
+
+    def duty_holder(self, name: str) -> str | None: ...
+    def take_duty(self, name: str, worker: str) -> bool:
+        """Tell whether a duty is this worker's now: it was, or nobody had it."""
 
     def add_containment(self, containment: Containment) -> None: ...
     def containment(self, containment_id: str) -> Containment | None: ...
@@ -147,6 +209,9 @@ class Transaction(Protocol):
         content and is sent (again).
         """
 
+    def send_again(self, key: str, at: datetime) -> bool:
+        """Have a parcel sent (again) as it will be then; False if there is none of this key."""
+
     def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
         """Pending and claimed ones whose time has come, oldest first."""
 
@@ -173,6 +238,44 @@ class Store(Protocol):
 
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a transaction for reading only; it does not wait for writers."""
+
+
+class Signals(Protocol):
+    """News of runs that became due, also from other processes. For one thread."""
+
+    def wait(self, timeout_s: float) -> Sequence[str] | None:
+        """Return the runs that something came for; empty: of some run; None: nothing came.
+
+        Raises:
+            StoreUnavailable: News may be missed until it is called again.
+        """
+
+    def close(self) -> None: ...
+
+
+class SharedStore(Store, Protocol):
+    """A store as workers need it."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several workers may drive the runs of this store at a time."""
+
+    def call_me(self, worker: str) -> None:
+        """Make this process's connections known as this worker's, from now on."""
+
+    def beat(self, worker: str) -> bool:
+        """Note that a worker lives; False if it was taken for dead. Waits for no writer."""
+
+    def silence(self, worker: str) -> None:
+        """End a dead worker's connections, so that it holds no lock and commits nothing."""
+
+    def signals(self) -> Signals: ...
+    def only_one(self, name: str, timeout_s: float) -> AbstractContextManager[None]:
+        """Hold a lock over all processes of this store.
+
+        Raises:
+            ProviderUnreachable: Another one holds it for longer than ``timeout_s``.
+        """
 
 
 class Chat(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from bot import wiring
 from bot.cli.common import attached, json_option, me, print_json, settings_of
@@ -12,11 +13,11 @@ from bot.cli.people import pairs
 from bot.cli.show import clean, console, errors, line, table
 from bot.errors import BadInput, Problem, Refused, Unreachable
 from bot.language.inputs import bind
-from bot.language.load import check as check_text
-from bot.language.load import read_text
+from bot.language.load import check_files, read_text
 from bot.language.schema import schema as schema_of
 from bot.service.cards import plan_text
 from bot.service.preview import Foreseen
+from bot.settings import DEFAULT_FILE, default_file
 
 
 @click.command()
@@ -24,8 +25,11 @@ from bot.service.preview import Foreseen
 @json_option
 @click.pass_context
 def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
-    """Check runbook FILES and say every problem. Needs no settings and calls nothing."""
-    known = wiring.actions()
+    """Check runbook FILES and say every problem. Needs no settings and calls nothing.
+
+    A runbook that calls another is checked together with it: name both.
+    """
+    texts: dict[str, str] = {}
     found: dict[str, tuple[Problem, ...]] = {}
     for path in files:
         try:
@@ -34,7 +38,11 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
             raise BadInput(
                 f"{path} cannot be read ({error.strerror}); nothing was checked."
             ) from None
-        found[str(path)] = problems if text is None else check_text(text, str(path), known)[1]
+        if text is None:
+            found[str(path)] = problems
+        else:
+            texts[str(path)] = text
+    found |= check_files(texts, wiring.actions())
     count = sum(len(problems) for problems in found.values())
     if as_json:
         print_json(
@@ -128,32 +136,65 @@ def schema() -> None:
 
 @click.command()
 @click.argument("runbooks", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
+@click.option("--junit", metavar="FILE", help="Also write JUnit XML, for CI.")
 @json_option
 @click.pass_context
-def rehearse(ctx: click.Context, runbooks: tuple[Path, ...], as_json: bool) -> None:
-    """Run the rehearsals beside the runbooks of FOLDERs. Nothing outside is called."""
-    from bot.engine.rehearsal import rehearse_folder  # only this command
+def rehearse(
+    ctx: click.Context, runbooks: tuple[Path, ...], junit: str | None, as_json: bool
+) -> None:
+    """Run the rehearsals beside the runbooks of FOLDERs. Nothing outside is called.
 
-    folders = list(runbooks)
-    if not folders:
-        folders = [Path(folder) for folder in settings_of(ctx).runbooks]
+    Without a FOLDER those of the settings are taken; without settings, those of ./runbooks.
+    """
+    from bot.cli.junit import junit_xml  # only this command
+    from bot.engine.rehearsal import rehearse_folder
+
+    folders = list(runbooks) or _folders(ctx)
     results = [r for folder in folders for r in rehearse_folder(folder, wiring.actions())]
+    if junit is not None:
+        try:
+            Path(junit).write_bytes(junit_xml(results))
+        except OSError as error:
+            raise BadInput(
+                f"{junit} cannot be written ({error.strerror}). Name another file with --junit."
+            ) from None
+    failed = [r for r in results if r.differences]
     if as_json:
         print_json(
             [
                 {
                     "runbook": r.runbook,
                     "case": r.case,
+                    "file": r.file,
+                    "line": r.line,
                     "ok": not r.differences,
                     "says": r.differences,
+                    "diff": r.diff,
                 }
                 for r in results
             ]
         )
     else:
-        rows = [
-            ("ok" if not r.differences else "FAILED", r.runbook, r.case, "; ".join(r.differences))
-            for r in results
-        ]
-        console.print(table(("", "Runbook", "Case", "Differences"), rows))
-    ctx.exit(4 if any(r.differences for r in results) else 0)
+        rows = [("ok" if not r.differences else "FAILED", r.runbook, r.case) for r in results]
+        console.print(table(("", "Runbook", "Case"), rows))
+        for r in failed:
+            head = f"\n{r.file}:{r.line}: {r.case}"
+            console.print(Text(clean(head), style="bold"), soft_wrap=True)
+            for line in r.differences:
+                console.print(Text(clean(f"  {line}")), soft_wrap=True)
+            for line in r.diff.splitlines():
+                style = _DIFF_STYLES.get(line[:1], "") if line[:3] not in ("---", "+++") else "bold"
+                console.print(Text(clean(f"  {line}"), style=style), soft_wrap=True)
+        console.print(f"{len(results)} cases, {len(failed)} failed")
+    ctx.exit(4 if failed else 0)
+
+
+_DIFF_STYLES = {"-": "red", "+": "green", "@": "cyan"}
+
+
+def _folders(ctx: click.Context) -> list[Path]:
+    here, settings = Path("runbooks"), default_file()
+    unnamed = ctx.obj is None and settings == Path(DEFAULT_FILE)
+    if unnamed and not settings.exists() and here.is_dir():
+        return [here]
+    return [Path(folder) for folder in settings_of(ctx).runbooks]

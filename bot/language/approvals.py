@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bot.language.fields import Located, Reading, Section, named_maps
+from bot.language.fields import NAME, Located, Reading, Section, named_maps
 from bot.language.hints import shortened, which
 from bot.language.outline import Place
 from bot.language.runbook import Approval
@@ -102,12 +102,11 @@ class Cards:
         """Report what only shows once all steps are read."""
         for entry in self._node.entries if self._node else ():
             uses = self._uses[entry.key]
-            if not uses:
+            if not uses and NAME.fullmatch(entry.key):
                 where = path_of(self._section.path("approvals"), entry.key)
                 message = f"No step has 'approval: {entry.key}'. Name it at one, or leave it out."
                 reading.add(entry.mark, where, message)
-                continue
-            over = frozenset.intersection(*(use.over for use in uses))
+            over = frozenset.intersection(*(use.over for use in uses)) if uses else frozenset()
             for use in uses:
                 _check_reads(use, entry.key, over, reading)
 

@@ -110,7 +110,7 @@ def found(node: Node) -> str:
         case Scalar(value=None):
             return "nothing"
         case Scalar():
-            return f"{node.raw}"
+            return shortened(node.raw)
         case _:
             return kind_of(plain(node))
 
@@ -121,29 +121,17 @@ class Section:
 
     Args:
         keys: The keys it may have.
-
-        refused: Keys that are known but may not stand here, with the reason.
     """
 
-    def __init__(
-        self,
-        node: Map,
-        where: str,
-        reading: Reading,
-        keys: Collection[str],
-        refused: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, node: Map, where: str, reading: Reading, keys: Collection[str]) -> None:
         self.mark = node.mark
         self.where = where
         self.reading = reading
         self._entries: dict[str, Entry] = {}
-        refused = refused or {}
         unclaimed = {key for key in keys if node.get(key) is None}
         for entry in node.entries:
             if entry.key in keys:
                 self._entries[entry.key] = entry
-            elif entry.key in refused:
-                reading.add(entry.mark, path_of(where, entry.key), refused[entry.key])
             else:
                 self._unknown(entry, keys, unclaimed)
 
@@ -238,7 +226,7 @@ class Section:
         if entry is None or isinstance(entry.value, Broken):
             return default
         value = entry.value.value if isinstance(entry.value, Scalar) else None
-        if isinstance(value, int | float) and value is not True and least <= value <= most:
+        if not isinstance(value, str | bool | None) and least <= value <= most:
             return float(value)
         self.wrong(key, f"Here goes a number from {least} to {most}, not {found(entry.value)}.")
         return default

@@ -26,8 +26,10 @@ INDEX = "index"
 OF_EACH: Mapping[str, Any] = {"items": list[Any], "statuses": list[str], "failed": int}
 """What every foreach leaves besides its outputs."""
 
-_ON_FAILURE: tuple[OnFailure, ...] = tuple(each for each in get_args(OnFailure) if each != "ask")
-_JOIN: tuple[Literal["all", "any"], ...] = ("all", "any")
+GROUP_ON_FAILURE: tuple[OnFailure, ...] = tuple(
+    each for each in get_args(OnFailure) if each != "ask"
+)
+JOIN: tuple[Literal["all", "any"], ...] = ("all", "any")
 
 
 def _written(section: Section, key: str) -> str:
@@ -40,11 +42,11 @@ def _on_failure(section: Section) -> OnFailure:
     if _written(section, "on_failure") == "ask":
         message = (
             "People are asked about the single step that failed, so 'ask' stands there. Here goes "
-            f"one of {', '.join(_ON_FAILURE)}."
+            f"one of {', '.join(GROUP_ON_FAILURE)}."
         )
         section.wrong("on_failure", message)
         return "stop"
-    return section.choice("on_failure", _ON_FAILURE, "stop")
+    return section.choice("on_failure", GROUP_ON_FAILURE, "stop")
 
 
 def _too_deep(reader: StepReader, section: Section, scope: Scope) -> bool:
@@ -62,7 +64,7 @@ def _too_deep(reader: StepReader, section: Section, scope: Scope) -> bool:
 
 def read_parallel(reader: StepReader, section: Section, step_id: str, scope: Scope) -> Read:
     """Read branches. Afterwards all their steps can be read; within, none of another branch."""
-    join = section.choice("join", _JOIN, "all")
+    join = section.choice("join", JOIN, "all")
     on_failure = _on_failure(section)
     if _too_deep(reader, section, scope):
         return None, {}
@@ -112,7 +114,7 @@ def read_foreach(reader: StepReader, section: Section, step_id: str, scope: Scop
     if _too_deep(reader, section, scope):
         return None, None
     outer = reading.names
-    reading.names = {**outer, _written(section, "as"): Any, name: type_, INDEX: int}
+    reading.names = {**outer, name: type_, INDEX: int}
     inner = scope.inner((*scope.place, Around("foreach", step_id)))
     steps = _steps(reader, section, inner)
     outputs = read_outputs(section, {*OF_EACH, *STEP_NAMES})
@@ -146,9 +148,11 @@ def _items(section: Section) -> tuple[Any, Any]:
 
 
 def _name(section: Section, outer: Mapping[str, Any]) -> str:
-    """Return what an item is called."""
-    name = section.name("as", NAME, "a name (a-z, then a-z, 0-9 or _)") or "item"
-    message = ""
+    """Return what an item is called; if that is no name, what stands there."""
+    name = section.name("as", NAME, "a name (a-z, then a-z, 0-9 or _)")
+    if name is None and section.has("as"):
+        return _written(section, "as")
+    name, message = name or "item", ""
     if name in outer:
         message = f"A foreach around this one calls something '{name}' already."
     elif name in {*NAMES, *FUNCTIONS, *WORDS, INDEX}:

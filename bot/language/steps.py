@@ -89,7 +89,7 @@ class StepReader:
         section = Section(body, where, self.reading, STEP_KEYS)
         inside = self.outline.inside.get(body.mark, ())
         kind = _kind(section)
-        step_id = self._id(section, kind)
+        step_id = self._id(section)
         condition = section.expression("if")
         self.check(scope)
         step: Step | None = None
@@ -113,10 +113,10 @@ class StepReader:
         self.steps[step_id] = step
         return step
 
-    def _id(self, section: Section, kind: str | None) -> str | None:
+    def _id(self, section: Section) -> str | None:
         if section.has("id"):
             return section.id("id")
-        if kind == "parallel":
+        if section.has("parallel"):
             return self.outline.unnamed.get(section.mark)
         section.require("id")
         return None

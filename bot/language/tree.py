@@ -156,5 +156,5 @@ def children(node: Node) -> tuple[Node, ...]:
             return tuple(value for _, value in node.entries)
         case Filter():
             return (node.target, *node.arguments)
-        case Call():
+        case _:
             return node.arguments

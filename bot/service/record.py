@@ -7,8 +7,10 @@ repeat any of its steps after a crash.
 
 from __future__ import annotations
 
+import copy
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,6 +37,7 @@ from bot.model.message import Message
 from bot.model.outcome import Notice
 from bot.ports import Clock, Redactor, Store, StoredRun, Transaction
 from bot.service import cards
+from bot.service.lease import Lease
 
 _ASK_STATUS = {
     "approval": StepStatus.AWAITING_APPROVAL,
@@ -73,6 +76,58 @@ class Recorder:
         self._store, self._clock, self._redactor = store, clock, redactor
         self._actions, self._announce_in = actions, announce_in
         self._runbooks: dict[str, Runbook] = {}
+        self._lease: Lease | None = None
+        self._known: tuple[StoredRun, RunState | None] | None = None
+
+    # --- of one drive ---------------------------------------------------------------------------
+
+    def fenced(self, lease: Lease) -> Recorder:
+        """Return a recorder for one drive: it writes only while the lease holds.
+
+        While it does, nobody else writes the run, so it need not be read again each time.
+        """
+        mine = copy.copy(self)
+        mine._store, mine._lease = lease.store, lease
+        return mine
+
+    def know(self, stored: StoredRun) -> None:
+        self._known = (stored, None)
+
+    def release(self, run_id: str, due_at: datetime | None) -> bool:
+        """Give the lease back; False, if a message has come that is to be taken first."""
+        assert self._lease is not None  # noqa: S101  # a drive's recorder has one
+        with self._store.begin() as tx:
+            return tx.release(run_id, fence=self._lease.fence, due_at=due_at)
+
+    def next_message(self, run_id: str) -> Event | None:
+        with self._store.read() as tx:
+            message = tx.next_message(run_id)
+        return None if message is None else message[1]
+
+    def put_away(self, run_id: str) -> None:
+        """Take the next message out of the mailbox, unheard."""
+        with self._store.begin() as tx:
+            message = tx.next_message(run_id)
+            if message is not None:
+                tx.take_message(message[0])
+
+    @contextmanager
+    def _begin(self) -> Iterator[Transaction]:
+        try:
+            with self._store.begin() as tx:
+                yield tx
+        except BaseException:
+            self._known = None  # whether it was committed is not known
+            raise
+
+    def _stands(self, tx: Transaction, run_id: str) -> tuple[StoredRun, RunState | None]:
+        if self._lease is None:
+            return tx.run(run_id), None
+        if self._known is None:
+            self._known = (tx.run(run_id), None)
+        return self._known
+
+    # --- events ---------------------------------------------------------------------------------
 
     def runbook_of(self, run: Run) -> Runbook:
         """Read the run's pinned text; an edit of the file since changes nothing here."""
@@ -82,11 +137,6 @@ class Recorder:
                 run.runbook_text, file, self._actions, run.called_texts
             )
         return self._runbooks[run.runbook_digest]
-
-    def has_message(self, run_id: str) -> bool:
-        """Tell whether somebody said something to the run that it has not heard."""
-        with self._store.read() as tx:
-            return tx.next_message(run_id) is not None
 
     def redacted(self, text: str) -> str:
         """Take every known secret out of what someone wrote."""
@@ -106,8 +156,9 @@ class Recorder:
 
     def give_up(self, run_id: str, reason: str) -> Position:
         """End a run that cannot be driven any more, without asking the engine."""
-        with self._store.begin() as tx:
+        with self._begin() as tx:
             stored = tx.run(run_id)
+            self._known = None
             now = self._clock.now()
             finish = Finish(status=RunStatus.FAILED, reason=reason)
             tx.append(
@@ -135,22 +186,22 @@ class Recorder:
 
     def record(self, run_id: str, position: int, event: Event) -> Position:
         """Take an event into account, unless the run is already past this position."""
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
-            return self.take(tx, stored, event, RunState.model_validate(stored.state))
+            return self.take(tx, stored, event, state or RunState.model_validate(stored.state))
 
     def take_message(self, run_id: str, position: int) -> Position:
         """Take the next message of the mailbox into account; without one, note that time passed.
 
         The message leaves the mailbox in the transaction that records it: it counts once.
         """
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
-            state = RunState.model_validate(stored.state)
+            state = state or RunState.model_validate(stored.state)
             message = tx.next_message(run_id)
             if message is None:
                 return self.take(tx, stored, events.TimerFired(at=self._clock.now()), state)
@@ -161,41 +212,47 @@ class Recorder:
     def take(
         self, tx: Transaction, stored: StoredRun, event: Event, state: RunState | None
     ) -> Position:
-        """Take an event into account, in a transaction that holds the run as it is stored."""
+        """Take an event into account, in a transaction that holds the run as it is stored.
+
+        Whoever drives the run under a lease, and is not us, finds it gone.
+        """
+        if self._lease is None and stored.events:
+            tx.take_away(stored.run.id, now=self._clock.now())
         runbook = self.runbook_of(stored.run)
         event = type(event).model_validate(self._redactor.json(event.model_dump(mode="json")))
         after, commands = advance(runbook, state, event)
         if isinstance(event, events.TimerFired) and after == state:
             return position_of(stored)
-        incident = tx.incident(stored.run.incident_id)
-        dumped = [command.model_dump(mode="json") for command in commands]
-        tx.append(
-            at=event.at,
-            kind=event.kind,
-            body={"event": event.model_dump(mode="json"), "commands": dumped},
-            actor=_actor(event),
-            incident_id=incident.id,
-            run_id=stored.run.id,
-            step_id=getattr(event, "step", None),
-        )
         run = stored.run.model_copy(
             update={
                 "status": after.status,
                 "ended_at": event.at if after.status.is_final else None,
             }
         )
-        tx.save_run(
-            run,
-            state=after.model_dump(mode="json"),
-            events=stored.events + 1,
-            commands=dumped,
+        dumped = [command.model_dump(mode="json") for command in commands]
+        tx.append(
+            at=event.at,
+            kind=event.kind,
+            body={"event": event.model_dump(mode="json"), "commands": dumped},
+            actor=_actor(event),
+            incident_id=run.incident_id,
+            run_id=run.id,
+            step_id=getattr(event, "step", None),
         )
-        incident = self._advance_incident(tx, incident, runbook, after, event)
-        self._close_asks(tx, run, after, event)
+        dumped_state = after.model_dump(mode="json", exclude_defaults=True)
+        tx.save_run(run, state=dumped_state, events=stored.events + 1, commands=dumped)
+        if self._lease is not None:
+            now = StoredRun.model_construct(
+                run=run, state=dumped_state, events=stored.events + 1, commands=tuple(dumped)
+            )
+            self._known = (now, after)
+        self._advance_incident(tx, run, runbook, after, event)
+        if state is not None and any(step.is_waiting for step in state.steps.values()):
+            self._close_asks(tx, run, after, event)  # nothing else is asked about
         self._queue_notices(tx, run, event)
         if isinstance(event, events.Overridden) and after.step(event.step).overridden:
-            self._announce_override(tx, incident, run, event)
-        self._queue_card(tx, incident, run, runbook, after, event.at)
+            self._announce_override(tx, tx.incident(run.incident_id), run, event)
+        self._queue_card(tx, run, runbook, after, event.at)
         return Position(stored.events + 1, commands)
 
     # --- what goes with an event ---------------------------------------------------------------
@@ -203,20 +260,23 @@ class Recorder:
     def _advance_incident(
         self,
         tx: Transaction,
-        incident: Incident,
+        run: Run,
         runbook: Runbook,
         state: RunState,
         event: Event,
-    ) -> Incident:
+    ) -> None:
         """Move the incident's status forward when a step that reaches one is done."""
         step_id = getattr(event, "step", None)
         if step_id is None or state.step(step_id).status is not StepStatus.DONE:
-            return incident
+            return
         place = find(runbook, state, step_id)
         uses = place.step.uses if place else None
         reached = self._actions[uses].reaches if uses else None
-        if reached is None or _STATUS_ORDER.index(reached) <= _STATUS_ORDER.index(incident.status):
-            return incident
+        if reached is None:
+            return
+        incident = tx.incident(run.incident_id)
+        if _STATUS_ORDER.index(reached) <= _STATUS_ORDER.index(incident.status):
+            return
         tx.append(
             at=event.at,
             kind="status_changed",
@@ -225,9 +285,7 @@ class Recorder:
             run_id=state.run_id,
             step_id=step_id,
         )
-        incident = incident.model_copy(update={"status": reached})
-        tx.save_incident(incident)
-        return incident
+        tx.save_incident(incident.model_copy(update={"status": reached}))
 
     def _close_asks(self, tx: Transaction, run: Run, state: RunState, event: Event) -> None:
         """Close every question that the run no longer waits for; show progress on the others."""
@@ -277,22 +335,26 @@ class Recorder:
                 tx.put_parcel(_notice_parcel(run, event.step, notice), event.at)
 
     def _queue_card(
-        self,
-        tx: Transaction,
-        incident: Incident,
-        run: Run,
-        runbook: Runbook,
-        state: RunState,
-        at: datetime,
+        self, tx: Transaction, run: Run, runbook: Runbook, state: RunState, at: datetime
     ) -> None:
-        card = cards.run_card(incident, run, runbook, state)
+        """Have the live message sent, or rewritten: what it says is composed when it is."""
         key = f"{run.id}:card"
-        first = Parcel(key=key, incident_id=incident.id, run_id=run.id, kind="post", message=card)
+        if tx.send_again(f"{key}:update", at):
+            return
+        card = cards.run_card(tx.incident(run.incident_id), run, runbook, state)
+        first = Parcel(
+            key=key, incident_id=run.incident_id, run_id=run.id, kind="post", message=card
+        )
         if not tx.put_parcel(first, at):
-            update = first.model_copy(
-                update={"key": f"{key}:update", "kind": "update", "target_key": key}
-            )
-            tx.put_parcel(update, at, replace=True)
+            changes = {"key": f"{key}:update", "kind": "update", "target_key": key, "live": True}
+            tx.put_parcel(first.model_copy(update=changes), at)
+
+    def live_card(self, tx: Transaction, run_id: str) -> Message:
+        """Return what a run's live message says now."""
+        stored = tx.run(run_id)
+        state = RunState.model_validate(stored.state)
+        incident = tx.incident(stored.run.incident_id)
+        return cards.run_card(incident, stored.run, self.runbook_of(stored.run), state)
 
     def _announce_override(
         self, tx: Transaction, incident: Incident, run: Run, event: events.Overridden
@@ -330,13 +392,13 @@ class Recorder:
 
     def ask(self, run_id: str, position: int, command: Question) -> Position:
         """Put a question before people: the ask, its message and the event, in one transaction."""
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
             now = self._clock.now()
             incident = tx.incident(stored.run.incident_id)
-            state = RunState.model_validate(stored.state)
+            state = state or RunState.model_validate(stored.state)
             if isinstance(command, Remind):
                 self._remind(tx, incident, stored.run, command, now)
                 reminded = events.Reminded(at=now, step=command.step)

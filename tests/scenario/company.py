@@ -342,6 +342,7 @@ class Company:
     more_actions: Sequence[Action[Any]] = ()
     secrets: Sequence[str] = ()
     announce_in: str | None = None
+    store_url: str | None = None
     _world: World | None = None
 
     @property
@@ -375,6 +376,7 @@ class Company:
                 sleep=lambda seconds: self.sleep(seconds),
                 secrets=self.secrets,
                 announce_in=self.announce_in,
+                store_url=self.store_url,
             )
             self.prepare(self._world)
         return self._world

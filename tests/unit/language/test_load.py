@@ -958,6 +958,9 @@ class TestRules:
                 [("{{ steps.reads.count }}", "{{ steps.reads.principals.services[0] }}")], id="item"
             ),
             pytest.param(
+                [("{{ steps.reads.count }}", "{{ steps.reads.either.people }}")], id="union"
+            ),
+            pytest.param(
                 [("{{ steps.reads.count }}", "{{ alert.labels.x if alert else run.origin.kind }}")],
                 id="alert",
             ),
