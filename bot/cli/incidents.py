@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bot.cli.common import attached, json_option, print_json
-from bot.cli.show import clean, console, table
+from bot.cli.show import clean, console, line, table
 from bot.errors import BadInput
+from bot.model.base import Frozen
 from bot.postmortem.timeline import timeline as tell
+from bot.service.reports import Waiting, in_order, standing
 
 
 @click.command()
@@ -37,10 +40,11 @@ def incidents(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
-    """Show runs that are not over, and what each waits for."""
+    """Show runs that are not over, what each waits for, and which reviews wait."""
     with attached(ctx) as service:
-        runs = service.reports.runs(unfinished=not everything)
+        runs = service.reports.to_show(everything=everything)
         states = {run.id: service.reports.state(run.id) for run in runs}
+        waits = {run.id: service.reports.waiting(run.id) for run in runs}
     if as_json:
         print_json(
             [
@@ -50,11 +54,14 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
                     "runbook": run.runbook_id,
                     "status": run.status.value,
                     "reason": states[run.id].reason,
+                    "paused_by": states[run.id].paused_by,
+                    "ending": _json(states[run.id].ending),
+                    "waits": [_json(each) for each in waits[run.id]],
                     "steps": {
                         step_id: step.model_dump(
                             mode="json", include={"status", "note", "failure", "deadline"}
                         )
-                        for step_id, step in states[run.id].steps.items()
+                        for step_id, step in in_order(states[run.id])
                     },
                 }
                 for run in runs
@@ -65,13 +72,44 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
         console.print("No run is going on.")
     for run in runs:
         state = states[run.id]
-        line = f"{run.id} {run.runbook_id}: {run.status.value} {state.reason}".rstrip()
-        console.print(clean(line), markup=False)
+        stands = standing(state) or run.status.value
+        head = line(f"{run.id} {run.runbook_id}: {stands}")
+        console.print(head, markup=False, soft_wrap=True)
         rows = [
-            (step_id, s.status.value.replace("_", " "), s.failure.message if s.failure else s.note)
-            for step_id, s in state.steps.items()
+            (
+                "  " * step_id.count(".") + step_id,
+                step.status.value.replace("_", " "),
+                line(step.failure.message if step.failure else step.note),
+            )
+            for step_id, step in in_order(state)
         ]
         console.print(table(("Step", "Status", ""), rows))
+        for each in waits[run.id]:
+            _print_waiting(each)
+
+
+def _json(model: Frozen | None) -> Any:
+    return None if model is None else model.model_dump(mode="json")
+
+
+def _print_waiting(each: Waiting) -> None:
+    """Print what is waited for, of whom and until when, and the command that answers it."""
+    parts = [line(each.what)]
+    if each.kind != "retry":
+        whom = ", ".join(each.groups) or "whoever may act"
+        parts.append(f"of {whom}" if each.required == 1 else f"{each.required} of {whom}")
+    if each.given:
+        parts.append(f"given by {', '.join(each.given)}")
+    if each.not_by:
+        parts.append(f"not by {', '.join(each.not_by)}")
+    if each.due:
+        parts.append(f"due {each.due:%Y-%m-%d %H:%M:%S} UTC")
+    if each.until:
+        verb = "tried again at" if each.kind == "retry" else "until"
+        parts.append(f"{verb} {each.until:%Y-%m-%d %H:%M:%S} UTC")
+    text = f"  {each.step} waits: {'; '.join(parts)}"
+    console.print(clean(text), markup=False, soft_wrap=True)
+    console.print(f"      {line(each.command)}", markup=False, soft_wrap=True)
 
 
 @click.command()

@@ -71,7 +71,7 @@ _SUMMARIES = {
     "schema": "Print the JSON Schema of the runbook language.",
     "serve": "Serve Slack and webhooks.",
     "skip": "Pass over a step of a run.",
-    "status": "Show runs that are not over.",
+    "status": "Show runs that are not over, and what they wait for.",
     "timeline": "Show what happened in an incident.",
     "undo": "Take a run's changes back, the last one first.",
 }
@@ -131,7 +131,10 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except FiredoorError as error:
-        click.echo(str(error), err=True)
+        from bot.cli.show import clean  # only where something went wrong
+
+        # It may quote what somebody wrote as a reason.
+        click.echo(clean(str(error)), err=True)
         code = error.exit_code
     except BrokenPipeError:
         code = 0

@@ -19,7 +19,7 @@ _step = click.option("--step", metavar="STEP", help="Needed only if several step
 def approve(ctx: click.Context, run: str, step: str | None) -> None:
     """Approve the plan that RUN waits for."""
     with attached(ctx) as service:
-        ask = service.people.ask_of_step(run, step)
+        ask = service.people.ask_of_step(run, step, "approval")
         click.echo(service.people.approve(ask.token, me()))
 
 
@@ -31,7 +31,7 @@ def approve(ctx: click.Context, run: str, step: str | None) -> None:
 def reject(ctx: click.Context, run: str, step: str | None, reason: str) -> None:
     """Reject the plan that RUN waits for."""
     with attached(ctx) as service:
-        ask = service.people.ask_of_step(run, step)
+        ask = service.people.ask_of_step(run, step, "approval")
         click.echo(service.people.reject(ask.token, me(), reason))
 
 
@@ -43,7 +43,7 @@ def reject(ctx: click.Context, run: str, step: str | None, reason: str) -> None:
 def answer(ctx: click.Context, run: str, values: tuple[str, ...], step: str | None) -> None:
     """Answer the question that RUN waits for."""
     with attached(ctx) as service:
-        ask = service.people.ask_of_step(run, step)
+        ask = service.people.ask_of_step(run, step, "answer")
         click.echo(service.people.answer(ask.token, me(), pairs(values)))
 
 
@@ -55,7 +55,7 @@ def answer(ctx: click.Context, run: str, values: tuple[str, ...], step: str | No
 def decide(ctx: click.Context, run: str, choice: str, step: str | None) -> None:
     """Decide what to do about the step of RUN that failed."""
     with attached(ctx) as service:
-        ask = service.people.ask_of_step(run, step)
+        ask = service.people.ask_of_step(run, step, "decision")
         chosen = cast("Literal['retry', 'skip', 'stop', 'done']", choice)
         click.echo(service.people.decide(ask.token, me(), chosen))
 
@@ -68,7 +68,7 @@ def decide(ctx: click.Context, run: str, choice: str, step: str | None) -> None:
 def override(ctx: click.Context, run: str, step: str | None, reason: str) -> None:
     """Break the glass: let RUN go on without the approval it waits for."""
     with attached(ctx) as service:
-        ask = service.people.ask_of_step(run, step)
+        ask = service.people.ask_of_step(run, step, "approval")
         click.echo(service.people.override(ask.token, me(), reason))
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from bot import wiring
 from bot.cli.common import attached, json_option, me, print_json, settings_of
 from bot.cli.people import pairs
-from bot.cli.show import clean, console, errors, table
+from bot.cli.show import clean, console, errors, line, table
 from bot.errors import BadInput, Problem, Refused, Unreachable
 from bot.language.inputs import bind
 from bot.language.load import check_files, read_text
@@ -108,8 +108,9 @@ def plan(ctx: click.Context, runbook: str, inputs: tuple[str, ...], as_json: boo
 def _print_step(step: Foreseen) -> None:
     """Print one step: what it does, on what conditions, and the difference that it would make."""
     depth = "  " * step.step.count(".")
-    head = f"{depth}{step.step}  {step.does}"
-    console.print(clean(head) + (f"  [{step.effect}]" if step.effect else ""), markup=False)
+    head = f"{step.step}  {step.does}"
+    effect = f"  [{step.effect}]" if step.effect else ""
+    console.print(f"{depth}{line(head)}{effect}", markup=False)
     lines = [
         ("if", "" if step.when == "yes" else step.when),
         ("approval", step.approval),
@@ -121,10 +122,10 @@ def _print_step(step: Foreseen) -> None:
     ]
     for name, text in lines:
         if text:
-            console.print(f"{depth}    {name}: {clean(text)}", markup=False, soft_wrap=True)
+            console.print(f"{depth}    {name}: {line(text)}", markup=False, soft_wrap=True)
     if step.plan is not None:
-        for line in plan_text(step.plan).splitlines():
-            console.print(f"{depth}      {clean(line)}", markup=False, soft_wrap=True)
+        for each in plan_text(step.plan).splitlines():
+            console.print(f"{depth}      {clean(each)}", markup=False, soft_wrap=True)
 
 
 @click.command()

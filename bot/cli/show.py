@@ -14,8 +14,13 @@ errors = Console(stderr=True, highlight=False)
 
 
 def clean(text: str) -> str:
-    """Drop control characters: text of others must not steer the terminal."""
-    return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
+    """Drop what steers the terminal, and what hides or reorders text: it may be of others."""
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf"))
+
+
+def line(text: str) -> str:
+    """The same on one line: nobody's words may look like a line of ours."""
+    return " ".join(clean(text).split())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

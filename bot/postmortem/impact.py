@@ -116,7 +116,8 @@ def _count_figures(ledger: Ledger) -> Iterator[Figure]:
     for names, label, nouns, required in COUNTS:
         found = [(step, n) for step in steps if (n := _fact_count(step, names)) is not None]
         for step, number in found:
-            notes = [f"Counted by step {step.id}."] if len(found) > 1 else []
+            of_run = f" of {step.run}" if len({one.run for one, _ in found}) > 1 else ""
+            notes = [f"Counted by step {step.id}{of_run}."] if len(found) > 1 else []
             yield Figure(
                 name=names[0],
                 label=label,

@@ -147,9 +147,10 @@ def _note_event(steps: dict[StepKey, Step], read: Read) -> None:
                 step.action, step.params = command.plan.action, command.plan.params
                 step.plan = command.plan
             case AskApproval():
-                step = _step(steps, run, command.step)
-                step.action, step.plan = command.plan.action, command.plan
-                step.asks.append(command)
+                for key, plan in {command.step: command.plan, **command.also}.items():
+                    step = _step(steps, run, key)
+                    step.action, step.plan = plan.action, plan
+                    step.asks.append(command)
             case _:
                 pass
 
@@ -176,20 +177,23 @@ def _note_on_step(step: Step, read: Read) -> None:
 def _roles(reads: tuple[Read, ...], runs: Sequence[Run]) -> dict[str, str]:
     """Map every actor to a role: the group by which they judged, or the door they came by."""
     roles: dict[str, str] = {}
-    asked: dict[StepKey, tuple[str, ...]] = {}
+    asked: dict[StepKey, AskApproval] = {}
     actors: set[str] = {run.origin.actor for run in runs}
     for read in reads:
         run = read.record.run_id or ""
         event = read.event
-        if isinstance(event, events.Approved | events.Rejected):
-            wanted = asked.get(read.key, ())
+        if isinstance(event, events.Approved | events.Rejected | events.Overridden):
+            ask = asked.get(read.key)
+            wanted: tuple[str | None, ...] = ask.groups if ask else ()
+            if ask is not None and isinstance(event, events.Overridden):
+                wanted = (ask.break_glass,)
             matching = [group for group in event.groups if group in wanted]
             groups = matching or list(event.groups)
             if groups:
                 roles.setdefault(event.by, groups[0])
         for command in read.commands:
             if isinstance(command, AskApproval):
-                asked[(run, command.step)] = command.groups
+                asked[(run, command.step)] = command
         actors |= _actors(read)
     for actor in actors:
         roles.setdefault(actor, _door(actor))

@@ -19,6 +19,7 @@ from bot.postmortem.document import (
     NoticeRow,
     Sources,
 )
+from bot.postmortem.glass import broken_glass_lines
 from bot.postmortem.impact import first_bad_request
 from bot.postmortem.ledger import Ledger
 from bot.postmortem.reading import Read
@@ -277,7 +278,8 @@ def went_well(
 
 
 def went_wrong(ledger: Ledger, entries: Sequence[Entry]) -> tuple[Line, ...]:
-    return (*failure_lines(entries), _fill_in("what else went wrong.", ledger))
+    asked = _fill_in("what else went wrong.", ledger)
+    return (*failure_lines(entries), *broken_glass_lines(ledger), asked)
 
 
 def lucky(ledger: Ledger) -> tuple[Line, ...]:

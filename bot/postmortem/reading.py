@@ -28,7 +28,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Read:
-    """A record, with what its body holds as far as this version understands it."""
+    """
+    A record, with what its body holds as far as this version understands it.
+
+    ``commands`` are those that the event led to. The journal also has with each event what was
+    outstanding before it and still is; that was told then.
+    """
 
     record: Record
     event: Event | None = None
@@ -60,16 +65,19 @@ class Read:
 def read_all(records: Iterable[Record]) -> tuple[Read, ...]:
     """Return the records in the order of their numbers, each once."""
     unique = {record.seq: record for record in records}
-    return tuple(_read(unique[seq]) for seq in sorted(unique))
+    before: dict[str | None, list[Any]] = {}
+    return tuple(_read(unique[seq], before) for seq in sorted(unique))
 
 
-def _read(record: Record) -> Read:
+def _read(record: Record, before: dict[str | None, list[Any]]) -> Read:
+    """Read a record; ``before`` holds what was outstanding of each run, and is brought up to it."""
     body = record.body
     if isinstance(body.get("event"), dict):
         commands = body.get("commands")
-        read = (
-            _adapted(COMMAND, item) for item in (commands if isinstance(commands, list) else [])
-        )
+        outstanding = commands if isinstance(commands, list) else []
+        known = before.get(record.run_id, [])
+        before[record.run_id] = outstanding
+        read = (_adapted(COMMAND, item) for item in outstanding if item not in known)
         return Read(
             record,
             event=_adapted(EVENT, body["event"]),

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from bot.model import events
+from bot.model.commands import AskApproval
 from bot.model.containment import Containment
 from bot.model.outcome import Evidence, Notice
+from bot.model.plan import Plan
 from bot.postmortem.document import (
     ApprovalRow,
     ContainmentRow,
@@ -230,41 +232,70 @@ def approval_rows(ledger: Ledger) -> tuple[ApprovalRow, ...]:
     words = [
         row
         for read in ledger.reads
-        if (row := _approval_row(ledger, read, questions.words.get(read.seq))) is not None
+        for row in _word_rows(ledger, read, questions.words.get(read.seq))
     ]
     return tuple(sorted((*words, *_without_approval(ledger)), key=lambda row: row.at))
 
 
-def _approval_row(ledger: Ledger, read: Read, word: Word | None) -> ApprovalRow | None:
+def _word_rows(ledger: Ledger, read: Read, word: Word | None) -> Iterator[ApprovalRow]:
+    """Yield one row for each step on the card that the word is about."""
     event = read.event
-    if word is None or not isinstance(event, events.Approved | events.Rejected):
-        return None
-    step = ledger.steps[read.key] if read.key in ledger.steps else Step(*read.key)
-    summaries = {ask.plan.digest: ask.plan.summary for ask in step.asks}
-    approved = isinstance(event, events.Approved)
-    return ApprovalRow(
-        step=event.step,
-        plan=summaries.get(event.digest, UNKNOWN),
-        digest=event.digest,
-        decision="approved" if approved else "rejected",
-        actor=event.by,
-        groups=event.groups,
-        at=event.at,
-        effect=f"does not count: {word.flaw}" if word.flaw else _effect(step, event, word),
-        sources=(read.seq,),
-    )
+    judging = events.Approved | events.Rejected | events.Overridden
+    if word is None or not isinstance(event, judging):
+        return
+    run, named = read.key
+    for key in _steps_of_card(ledger, read.key, event.digest) or (named,):
+        step = ledger.steps.get((run, key), Step(run, key))
+        plan = _plan_on_card(step, named, event.digest)
+        yield ApprovalRow(
+            step=key,
+            plan=plan.summary if plan else UNKNOWN,
+            digest=event.digest,
+            decision=_DECISION[event.kind],
+            actor=event.by,
+            groups=event.groups,
+            at=event.at,
+            effect=f"does not count: {word.flaw}" if word.flaw else _effect(step, event, word),
+            sources=(read.seq,),
+        )
 
 
-def _effect(step: Step, event: events.Approved | events.Rejected, word: Word) -> str:
+_DECISION = {"approved": "approved", "rejected": "rejected", "overridden": "glass broken"}
+
+
+def _steps_of_card(ledger: Ledger, key: tuple[str, str], digest: str) -> tuple[str, ...]:
+    """Return the steps on the card with this digest that was asked about at a step."""
+    asks = ledger.steps[key].asks if key in ledger.steps else []
+    for ask in asks:
+        if ask.step == key[1] and digest_of_card(ask) == digest:
+            return (ask.step, *ask.also)
+    return ()
+
+
+def _plan_on_card(step: Step, leader: str, digest: str) -> Plan | None:
+    for ask in step.asks:
+        if ask.step == leader and digest_of_card(ask) == digest:
+            return ask.plan if step.id == ask.step else ask.also.get(step.id)
+    return None
+
+
+def digest_of_card(ask: AskApproval) -> str:
+    """Return what a yes binds to. Version 0.1 asked for a yes to the plan alone."""
+    return ask.digest or ask.plan.digest
+
+
+def _effect(
+    step: Step, event: events.Approved | events.Rejected | events.Overridden, word: Word
+) -> str:
     if isinstance(event, events.Rejected):
         return "the plan was not applied"
     if word.count < word.required:
         return f"{word.count} of {word.required}"
-    return _applied(step, event.digest)
+    return _applied(step, word.plans.get(step.id))
 
 
-def _applied(step: Step, digest: str) -> str:
-    if step.plan is not None and step.plan.digest != digest:
+def _applied(step: Step, plan: Plan | None) -> str:
+    if plan is not None and step.plan is not None and step.plan.digest != plan.digest:
         return "void: the plan changed"
     if step.undone is not None:
         return "applied, then taken back"
@@ -283,7 +314,7 @@ def _without_approval(ledger: Ledger) -> Iterator[ApprovalRow]:
             actor="policy of the runbook",
             groups=(),
             at=step.applied.record.at,
-            effect=_applied(step, step.plan.digest),
+            effect=_applied(step, step.plan),
             sources=step.sources,
         )
 

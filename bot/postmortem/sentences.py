@@ -32,6 +32,9 @@ Told = tuple[str, Level]
 
 MINOR_FACTS = frozenset({"message_sent", "message_updated", "note"})
 
+MOST_ON_CARD = 8
+"""Steps of a shared card that one sentence names; the rest is counted."""
+
 
 # --- events of a run ---------------------------------------------------------------------------
 
@@ -57,12 +60,40 @@ def run_event(read: Read, who: Who) -> Told:  # one branch an event
             return f"{plain(event.step, 80)} was taken back.", Level.CHANGE
         case events.StepFailed() as event:
             return _step_failed(event), Level.FAILURE
-        case events.Cancelled() as event:
-            reason = f": {plain(event.reason, 300)}" if event.reason else ""
-            text = sentence(f"{who(event.by)} cancelled the run{reason}")
-            return f"{text} Containments stay in force until lifted or expired.", Level.DECISION
+        case events.Reminded() as event:
+            return f"People were asked again about {plain(event.step, 80)}.", Level.INFO
+        case _ if read.event is not None and (said := _said_to_run(read.event, who)):
+            return said, Level.DECISION
         case _:
             return sentence(plain(read.record.kind, 80)), Level.INFO
+
+
+def _said_to_run(event: events.Event, who: Who) -> str:
+    """Tell what a person said to a run as a whole; empty for any other event."""
+    match event:
+        case events.Cancelled():
+            text = _because(f"{who(event.by)} cancelled the run", event.reason)
+            if event.undo:
+                return f"{text} Its changes are taken back, the last one first."
+            return f"{text} Containments stay in force until lifted or expired."
+        case events.Paused():
+            text = _because(f"{who(event.by)} paused the run", event.reason)
+            return f"{text} Nothing more begins; containments still expire."
+        case events.Resumed():
+            return f"{who(event.by)} let the run go on."
+        case events.Skipped():
+            return _because(f"{who(event.by)} skipped {plain(event.step, 80)}", event.reason)
+        case events.Retried():
+            return f"{who(event.by)} had {plain(event.step, 80)} tried again."
+        case events.UndoAsked():
+            asked = f"{who(event.by)} asked to take back every change of the run"
+            return _because(asked, event.reason)
+        case _:
+            return ""
+
+
+def _because(text: str, reason: str) -> str:
+    return sentence(f"{text}: {plain(reason, 300)}" if reason else text)
 
 
 _CHOICE: Mapping[str, str] = {
@@ -84,7 +115,12 @@ _PHASE: Mapping[str, str] = {
 def _run_started(event: events.RunStarted, who: Who) -> str:
     inputs = f" Inputs: {facts_text(event.inputs)}." if event.inputs else ""
     auto = f" Allowed without a person: {listed(event.auto)}." if event.auto else ""
-    return f"Run {plain(event.run_id, 80)} was started by {who(event.origin.actor)}.{inputs}{auto}"
+    again = ""
+    if event.rerun_of:
+        left = counted(len(event.kept), "step")
+        again = f" It runs {plain(event.rerun_of, 80)} again and keeps what {left} left."
+    began = f"Run {plain(event.run_id, 80)} was started by {who(event.origin.actor)}."
+    return f"{began}{again}{inputs}{auto}"
 
 
 def _planned(event: events.Planned) -> str:
@@ -144,11 +180,23 @@ def asked(read: Read) -> str:
     return f"The question of {read.key[1] or 'a step'} is before people."
 
 
-def ask_approval(command: AskApproval, at: datetime) -> str:
+def ask_approval(command: AskApproval, at: datetime, step: str = "") -> str:
+    """Say who is asked for a yes; ``step`` is the one that the sentence before is about."""
     until = f" until {moment_near(command.expires_at, at)}" if command.expires_at else ""
     need = counted(command.required, "approval")
     groups = listed((plain(group, 80) for group in command.groups), "or")
-    return f"It needs {need} of {groups}{until} (plan {short(command.plan.digest)}…)."
+    digest = short(command.digest or command.plan.digest)
+    if not command.also:
+        what = "It" if step in ("", command.step) else plain(command.step, 80)
+        return f"{what} needs {need} of {groups}{until} (plan {digest}…)."
+    named = [plain(key, 80) for key in (command.step, *command.also)]
+    steps = listed([*named[:MOST_ON_CARD], *_more(named)])
+    return clip(f"One card for {steps} needs {need} of {groups}{until} (plans {digest}…).", 1_000)
+
+
+def _more(named: list[str]) -> list[str]:
+    left = len(named) - MOST_ON_CARD
+    return [f"{left} more"] if left > 0 else []
 
 
 # --- facts of an incident ----------------------------------------------------------------------
@@ -297,6 +345,14 @@ def _status_changed(read: Read, _who: Who) -> Told:
     return f"Status: {read.text('from', 40)} to {read.text('to', 40)}.", Level.INFO
 
 
+def _break_glass_reviewed(read: Read, who: Who) -> Told:
+    step, by = read.key[1] or "a step", read.record.body.get("by")
+    whose = f" by {who(by)}" if isinstance(by, str) and by else ""
+    text = f"{who(read.record.actor)} reviewed that the glass was broken{whose} at {step}"
+    finding = read.text("finding", 600)
+    return sentence(f"{text}: {finding}" if finding else text), Level.DECISION
+
+
 def _note(read: Read, _who: Who) -> Told:
     step = read.key[1] or "A step"
     return f"{step} noted for its own recovery: {value_text(read.record.body, 300)}.", Level.INFO
@@ -316,6 +372,7 @@ FACTS: Mapping[str, Callable[[Read, Who], Told | None]] = {
     "containment_extended": _extended,
     "containment_withdrawn": _withdrawn,
     "status_changed": _status_changed,
+    "break_glass_reviewed": _break_glass_reviewed,
     "note": _note,
 }
 """How each known kind is told. None: its body cannot be read, so the record is shown as it is."""

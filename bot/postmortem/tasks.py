@@ -16,6 +16,7 @@ from bot.postmortem.document import (
     Sources,
     Task,
 )
+from bot.postmortem.glass import review_tasks
 from bot.postmortem.impact import affected_endpoints, first_bad_request
 from bot.postmortem.ledger import Ledger
 from bot.postmortem.text import (
@@ -60,6 +61,7 @@ def tasks(
     """Return the tasks, those with a clock first."""
     return (
         *_legal(incident, ledger, figures, notices),
+        *review_tasks(ledger),
         *_still_in_force(ledger, containments),
         *_review(incident, ledger),
         *_regression_tests(ledger, endpoints),

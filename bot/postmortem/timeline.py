@@ -12,6 +12,7 @@ from bot.model.commands import (
     AskDecision,
     AskPerson,
     Finish,
+    Remind,
     RunStep,
     UndoStep,
     Wait,
@@ -20,7 +21,7 @@ from bot.model.incident import RunStatus
 from bot.model.journal import Record
 from bot.postmortem import sentences
 from bot.postmortem.document import Entry, Level
-from bot.postmortem.questions import follow
+from bot.postmortem.questions import Judging, follow
 from bot.postmortem.reading import Read, read_all
 from bot.postmortem.text import (
     counted,
@@ -32,6 +33,8 @@ from bot.postmortem.text import (
     short,
     starting,
 )
+
+_VERB = {"approved": "approved", "rejected": "rejected", "overridden": "broke the glass at"}
 
 Said = tuple[str, Level, bool]
 """Sentence, level, and whether it is minor."""
@@ -134,7 +137,7 @@ class _Scribe:
 
     def _event_sentence(self, read: Read) -> Said:
         match read.event:
-            case events.Approved() | events.Rejected() as event:
+            case events.Approved() | events.Rejected() | events.Overridden() as event:
                 return self._word_on_a_plan(read, event)
             case events.TimerFired():
                 return self._timer(read)
@@ -144,19 +147,26 @@ class _Scribe:
                 return text, level, minor and not read.event.outcome.evidence
             case events.Asked():
                 return sentences.asked(read), Level.INFO, True
+            case events.Reminded():
+                return *sentences.run_event(read, self._who), True
             case _:
                 text, level = sentences.run_event(read, self._who)
                 return text, level, False
 
-    def _word_on_a_plan(self, read: Read, event: events.Approved | events.Rejected) -> Said:
-        verb = "approved" if isinstance(event, events.Approved) else "rejected"
-        text = f"{self._who(event.by)} {verb} {plain(event.step, 80)} (plan {short(event.digest)}…)"
+    def _word_on_a_plan(self, read: Read, event: Judging) -> Said:
         word = self._questions.words[read.seq]
+        named = [plain(step, 80) for step in word.plans] or [plain(event.step, 80)]
+        steps, verb = listed(named), _VERB[event.kind]
+        if word.flaw and isinstance(event, events.Overridden):
+            verb = "wanted to break the glass at"
+        text = f"{self._who(event.by)} {verb} {steps} (plan {short(event.digest)}…)"
         if word.flaw:
             return f"{text}; it does not count: {word.flaw}.", Level.DECISION, False
-        if word.required > 1:
+        if isinstance(event, events.Overridden):
+            text += " and let it go on without its approval"
+        elif word.required > 1:
             text += f", {word.count} of {word.required}"
-        if isinstance(event, events.Rejected) and event.reason:
+        if not isinstance(event, events.Approved) and event.reason:
             text += f": {plain(event.reason, 300)}"
         return sentence(text), Level.DECISION, False
 
@@ -164,13 +174,51 @@ class _Scribe:
         missed = self._questions.missed.get(read.seq)
         if missed is not None:
             return missed, Level.FAILURE, False
+        overdue = [c.step for c in read.commands if isinstance(c, Remind) and c.overdue]
+        if overdue:
+            steps = listed(plain(step, 80) for step in overdue)
+            return f"The answer to {steps} is overdue.", Level.INFO, False
         return "A timer fired.", Level.INFO, True
 
     def _follow_up(self, read: Read) -> str:
         """Say what the event led to, where the next record does not say it."""
         at = read.record.at
-        parts = [_command_sentence(command, read, at) for command in read.commands]
+        parts = [self._command_sentence(command, read, at) for command in read.commands]
         return " ".join(part for part in parts if part)
+
+    def _command_sentence(self, command: object, read: Read, at: datetime) -> str:
+        event = read.event
+        match command:
+            case AskApproval():
+                return sentences.ask_approval(command, at, read.key[1])
+            case AskPerson():
+                of = f" of {plain(command.assignee, 80)}" if command.assignee else ""
+                by = f" until {moment_near(command.expires_at, at)}" if command.expires_at else ""
+                return f"People{of} are asked{by}: “{plain(command.ask, 300)}”"
+            case AskDecision():
+                step = read.key[1]
+                about = "" if step in ("", command.step) else f" about {plain(command.step, 80)}"
+                return f"People are asked what to do{about}: {listed(command.choices, 'or')}."
+            case ApplyStep() if isinstance(event, events.Planned) and event.step == command.step:
+                key = (read.record.run_id or "", command.step, command.plan.digest)
+                card = self._questions.granted.get(key)
+                if card is None:
+                    return "It needs no approval."
+                return f"It was approved with {plain(card, 80)}."
+            case RunStep() if command.attempt > 1 and isinstance(
+                event, events.StepFailed | events.TimerFired
+            ):
+                return f"{plain(command.step, 80)} is tried again, attempt {command.attempt}."
+            case UndoStep():
+                return f"{plain(command.step, 80)} is taken back."
+            case Wait() if isinstance(event, events.StepFailed) and command.until is not None:
+                return f"It is tried again at {moment_near(command.until, at)}."
+            case Finish():
+                run = plain(read.record.run_id or "", 80)
+                reason = f": {plain(command.reason, 300)}" if command.reason else ""
+                return sentence(f"Run {run} ended, {command.status.value}{reason}")
+            case _:
+                return ""
 
     # --- facts of an incident ------------------------------------------------------------------
 
@@ -195,32 +243,6 @@ class _Scribe:
         text, level = sentences.gateway(read, gateway)
         repeat = self._is_repeat(read, text, ("gateway", gateway))
         return text, level, repeat or level is Level.INFO
-
-
-def _command_sentence(command: object, read: Read, at: datetime) -> str:
-    event = read.event
-    match command:
-        case AskApproval():
-            return sentences.ask_approval(command, at)
-        case AskPerson():
-            until = f" until {moment_near(command.expires_at, at)}" if command.expires_at else ""
-            return f"People are asked{until}: “{plain(command.ask, 300)}”"
-        case AskDecision():
-            return f"People are asked what to do: {listed(command.choices, 'or')}."
-        case ApplyStep() if isinstance(event, events.Planned):
-            return "It needs no approval."
-        case RunStep() if isinstance(event, events.StepFailed | events.TimerFired):
-            return f"{plain(command.step, 80)} is tried again, attempt {command.attempt}."
-        case UndoStep():
-            return f"{plain(command.step, 80)} is taken back."
-        case Wait() if isinstance(event, events.StepFailed) and command.until is not None:
-            return f"It is tried again at {moment_near(command.until, at)}."
-        case Finish():
-            run = plain(read.record.run_id or "", 80)
-            reason = f": {plain(command.reason, 300)}" if command.reason else ""
-            return sentence(f"Run {run} ended, {command.status.value}{reason}")
-        case _:
-            return ""
 
 
 def _evidence_ids(read: Read) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bot.errors import NotAllowed, StoreUnavailable
+from bot.errors import StoreUnavailable
 from bot.language.inputs import bind
 from bot.language.runbook import Input, Runbook
 from bot.model.ask import Ask
@@ -57,11 +57,7 @@ class Service:
 
     def check_known(self, person: Person) -> None:
         """Raise NotAllowed unless the person is in a group: only responders act."""
-        if not self.groups.of(person.actor):
-            raise NotAllowed(
-                f"{person.actor} is in no group of firedoor.yaml; nothing was done. "
-                "Ask a responder, or have yourself added under `groups`."
-            )
+        self.groups.check_known(person)
 
     def fields_of(self, ask: Ask) -> Mapping[str, Input]:
         """Return the declared fields of a manual step's question."""

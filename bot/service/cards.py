@@ -43,6 +43,9 @@ MAX_COUNTS = 4
 MAX_LINES = 40
 """Steps in the live message; what it cannot hold is counted."""
 
+MAX_SUMMARIES = 10
+"""Plans of a shared card that are summed up above their differences; the rest is counted."""
+
 MAX_CODE = 2_400
 """Characters of a plan in a message; Slack's text objects end at 3,000."""
 
@@ -134,7 +137,7 @@ def _step_suffix(step: StepState) -> str:
     parts = []
     if step.status not in (StepStatus.PENDING, StepStatus.DONE):
         parts.append(step.status.value.replace("_", " "))
-    if step.approvals:
+    if step.approvals and not step.overridden:
         parts.append(f"approved by {', '.join(step.approvals)}")
     if step.note:
         # On one line: a reason that someone gave must not look like another step.
@@ -155,10 +158,13 @@ def approval_card(incident: Incident, command: AskApproval, ask: Ask) -> Message
     if command.break_glass:
         buttons.append(Button(label="Break glass", verb="override", token=ask.token))
         context += f" In an emergency {command.break_glass} may go on alone, with a reason."
-    summaries = (command.plan.summary, *(plan.summary for plan in command.also.values()))
+    summaries = [plan.summary for plan in (command.plan, *command.also.values())]
+    if len(summaries) > MAX_SUMMARIES:
+        more = len(summaries) - MAX_SUMMARIES
+        summaries = [*summaries[:MAX_SUMMARIES], f"… and {more} more, see below."]
     return Message(
         title=f"{incident.id}: approve {', '.join(steps)}?"[:140],
-        paragraphs=tuple(summaries[:10]),
+        paragraphs=tuple(summaries),
         facts=(
             ("Needs", f"{command.required} of {', '.join(command.groups)}"),
             ("Plan", ask.digest[:12]),
@@ -175,7 +181,7 @@ def answer_card(incident: Incident, command: AskPerson, ask: Ask) -> Message:
     asked = [("Asked of", command.assignee)] if command.assignee else []
     due = [("Due", _until(command.due_at))] if command.due_at else []
     return Message(
-        title=f"{incident.id}: {command.step} needs an answer",
+        title=f"{incident.id}: {command.step} needs an answer"[:140],
         paragraphs=(command.ask,),
         facts=(*asked, *due, ("Until", _until(command.expires_at))),
         buttons=(Button(label="Answer", verb="answer", token=ask.token, style="primary"),),
@@ -188,7 +194,7 @@ def reminder_card(incident: Incident, ask: Ask, command: Remind, now: datetime) 
     state = "is overdue" if command.overdue else "still needs an answer"
     who = f" of {', '.join(ask.groups)}" if ask.groups else ""
     return Message(
-        title=f"{incident.id}: {ask.step_id} {state}",
+        title=f"{incident.id}: {ask.step_id} {state}"[:140],
         paragraphs=(str(ask.body.get("ask", "")), f"Asked{who} {waited_min} min ago."),
         buttons=(Button(label="Answer", verb="answer", token=ask.token, style="primary"),),
     )
@@ -237,7 +243,7 @@ def decision_card(incident: Incident, command: AskDecision, ask: Ask) -> Message
         for choice in command.choices
     )
     return Message(
-        title=f"{incident.id}: {command.step} did not work ({command.error})",
+        title=f"{incident.id}: {command.step} did not work ({command.error})"[:140],
         paragraphs=(command.message,),
         facts=(("Phase", command.phase),),
         buttons=buttons,

@@ -203,16 +203,26 @@ class Incidents:
         for it, with its changes as they are.
 
         Raises:
+            NotAllowed: They are in no group.
+
             NotFound: There is no such run, or no such step at the top level of its runbook.
 
-            Refused: One of its effects is under way, or it is coming to its end.
+            Refused: One of its effects is under way, or it is coming to its end, or another run
+                repeats it just now.
         """
+        self._groups.check_known(person)
         now = self._clock.now()
         with self._store.begin() as tx:
             stored = tx.run(run_id)
             state = RunState.model_validate(stored.state)
             runbook = self._recorder.runbook_of(stored.run)
             kept = kept_before(runbook, state, step_id, run_id)
+            for other in tx.runs(incident_id=stored.run.incident_id, unfinished=True):
+                if tx.run(other.id).state.get("rerun_of") == run_id:
+                    raise Refused(
+                        f"{other.id} runs {run_id} again just now; no other run was begun. Cancel "
+                        f"it first, or run {other.id} again."
+                    )
             if not stored.run.status.is_final:
                 self._end_for_rerun(tx, stored, state, step_id, person)
             run = tx.add_run(

@@ -1,4 +1,4 @@
-"""What people say about a run: approve, reject, override, answer, decide, and the verbs of a run.
+"""What people say to a run's questions: approve, reject, override, answer, decide, review.
 
 Every word is checked here so that the person hears at once why it does not count, and again in
 the engine, which decides. It is durable in the run's mailbox when these functions return.
@@ -6,7 +6,7 @@ the engine, which decides. It is durable in the run's mailbox when these functio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from bot.engine import RunState, StepStatus
@@ -16,67 +16,53 @@ from bot.language.inputs import bind_fields
 from bot.language.runbook import Manual
 from bot.model import events
 from bot.model.ask import Ask
-from bot.model.base import Frozen
 from bot.model.events import Event
-from bot.ports import Clock, Runner, Store, StoredRun
-from bot.service.record import Recorder
+from bot.service.groups import Groups, Person
+from bot.service.verbs import Verbs, one_line
+
+__all__ = ["Groups", "People", "Person"]
 
 
-class Person(Frozen):
-    """Who speaks, as the door has verified it: ``slack:U0SAM`` or ``cli:sam``."""
-
-    actor: str
-
-
-class Groups:
-    """Who is in which group. Entries without a prefix are Slack user ids."""
-
-    def __init__(self, groups: Mapping[str, Sequence[str]]) -> None:
-        self._members = {
-            name: frozenset(m if ":" in m else f"slack:{m}" for m in members)
-            for name, members in groups.items()
-        }
-
-    def members(self, groups: Iterable[str]) -> tuple[str, ...]:
-        """Return everybody in any of these groups."""
-        return tuple(sorted({m for name in groups for m in self._members.get(name, ())}))
-
-    def of(self, actor: str) -> tuple[str, ...]:
-        """Return the groups of a person; someone unknown is in none."""
-        return tuple(sorted(n for n, members in self._members.items() if actor in members))
-
-
-class People:
+class People(Verbs):
     """The use cases behind buttons, forms and the commands that match them."""
-
-    def __init__(
-        self, *, store: Store, clock: Clock, recorder: Recorder, runner: Runner, groups: Groups
-    ) -> None:
-        self._store, self._clock, self._recorder = store, clock, recorder
-        self._runner, self._groups = runner, groups
 
     def find_ask(self, token: str) -> Ask:
         with self._store.read() as tx:
             return tx.ask(token)
 
-    def ask_of_step(self, run_id: str, step_id: str | None) -> Ask:
-        """Return the open question of a run (of one step).
+    def ask_of_step(
+        self,
+        run_id: str,
+        step_id: str | None,
+        kind: Literal["approval", "answer", "decision"] | None = None,
+    ) -> Ask:
+        """Return the open question of a run (of one step; of one kind, if there is one).
+
+        A step that stands on another's card is asked about there.
 
         Raises:
-            NotFound: Nothing is asked there, or several things and no step was named.
+            NotFound: Nothing is asked there.
+
+            BadInput: Several things are asked, and no step was named.
         """
         with self._store.read() as tx:
-            tx.run(run_id)
-            found = [
-                ask
-                for ask in tx.open_asks(run_id)
-                if step_id in (None, ask.step_id) and ask.kind != "review"
-            ]
-        if len(found) != 1:
+            state = RunState.model_validate(tx.run(run_id).state)
+            asks = [ask for ask in tx.open_asks(run_id) if ask.kind != "review"]
+        if step_id is not None:
+            found = [ask for ask in asks if ask.step_id == _asked_at(state, step_id)]
+        else:
+            found = [ask for ask in asks if ask.kind == kind] or asks
+        if not found:
             where = f"{run_id}, step {step_id}" if step_id else run_id
             raise NotFound(
                 f"{where} asks for nothing right now; nothing was changed. "
                 "`firedoor status` shows what waits for people."
+            )
+        if len(found) > 1:
+            named = ", ".join(f"{ask.step_id} ({ask.kind})" for ask in found)
+            raise BadInput(
+                f"{run_id} asks at {len(found)} steps: {named}; nothing was recorded. Name one: "
+                f"--step {found[0].step_id}"
             )
         return found[0]
 
@@ -108,7 +94,7 @@ class People:
             digest=ask.digest,
             by=person.actor,
             groups=groups,
-            reason=reason,
+            reason=one_line(reason),
         )
         self._tell(ask.run_id, event, f"{token}:reject:{person.actor}")
         return f"Your rejection of {ask.step_id} in {ask.run_id} is recorded."
@@ -133,7 +119,7 @@ class People:
                 f"Only {group} may break the glass at {ask.step_id}, and you are not in it; "
                 "nothing was recorded."
             )
-        if not reason.strip():
+        if not one_line(reason):
             raise BadInput("Breaking the glass needs a reason; nothing was recorded. Give one.")
         event = events.Overridden(
             at=self._clock.now(),
@@ -141,9 +127,12 @@ class People:
             digest=ask.digest,
             by=person.actor,
             groups=groups,
-            reason=reason.strip(),
+            reason=one_line(reason),
         )
-        self._tell(ask.run_id, event, f"{token}:override:{person.actor}")
+        if not self._tell(ask.run_id, event, f"{token}:override"):
+            raise Refused(
+                f"The glass at {ask.step_id} was broken a moment ago; this was not recorded."
+            )
         return (
             f"You broke the glass at {ask.step_id} in {ask.run_id}. It is announced, and somebody "
             "else will review it."
@@ -169,6 +158,8 @@ class People:
         """
         with self._store.begin() as tx:
             ask = tx.ask(token)
+            if ask.kind != "review":
+                raise BadInput(f"This is no review but {_a(ask.kind)}; nothing was recorded.")
             if ask.closed:
                 raise Refused(f"{ask.closed} Nothing was recorded.")
             if person.actor in ask.excluded:
@@ -178,19 +169,20 @@ class People:
                     f"This review is for {', '.join(ask.groups)}, and you are in none of these; "
                     "nothing was recorded."
                 )
-            if not finding.strip():
+            finding = self._recorder.redacted(one_line(finding))
+            if not finding:
                 raise BadInput("A review needs a finding; nothing was recorded. Give one.")
             tx.save_ask(ask.model_copy(update={"closed": f"Reviewed by {person.actor}."}))
             tx.append(
                 at=self._clock.now(),
                 kind="break_glass_reviewed",
-                body={"step": ask.step_id, "by": ask.body["by"], "finding": finding.strip()},
+                body={"step": ask.step_id, "by": ask.body["by"], "finding": finding},
                 actor=person.actor,
                 incident_id=ask.incident_id,
                 run_id=ask.run_id,
                 step_id=ask.step_id,
             )
-            self._recorder.close_card(tx, ask, f"Reviewed by {person.actor}: {finding.strip()}")
+            self._recorder.close_card(tx, ask, f"Reviewed by {person.actor}: {finding}")
         return f"Your review of {ask.step_id} in {ask.run_id} is recorded."
 
     def answer(self, token: str, person: Person, values: Mapping[str, Any]) -> str:
@@ -202,7 +194,7 @@ class People:
             NotAllowed: The person is in no group at all.
         """
         ask = self._open(token, "answer")
-        self._known(person)
+        self._groups.check_known(person)
         manual = self.manual_of(ask)
         groups = self._groups.of(person.actor)
         with self._store.read() as tx:
@@ -216,7 +208,7 @@ class People:
             at=self._clock.now(),
             step=ask.step_id,
             by=person.actor,
-            groups=self._groups.of(person.actor),
+            groups=groups,
             values=bind_fields(manual.fields, values),
         )
         if not self._tell(ask.run_id, event, f"{token}:answer"):
@@ -228,7 +220,7 @@ class People:
     ) -> str:
         """Decide about a failed step. Raises NotAllowed, Refused."""
         ask = self._open(token, "decision")
-        self._known(person)
+        self._groups.check_known(person)
         if choice not in ask.body["choices"]:
             offered = ", ".join(ask.body["choices"])
             raise BadInput(
@@ -258,130 +250,6 @@ class People:
             raise BadInput(f"{ask.step_id} of {ask.run_id} asks for no answer; nothing was done.")
         return place.step.manual
 
-    # --- verbs of a run ------------------------------------------------------------------------
-
-    def cancel(self, run_id: str, person: Person, reason: str = "", *, undo: bool = False) -> str:
-        """End a run: its current effect is brought to its end, then nothing more begins.
-
-        Args:
-            undo: Whether its changes are taken back; else they stay as they are.
-        """
-        at = self._clock.now()
-        event = events.Cancelled(at=at, by=person.actor, reason=reason, undo=undo)
-        state = self._say(run_id, person, event)
-        if state.ending is not None:
-            return f"{run_id} comes to its end already; nobody is waited for any more."
-        rest = (
-            "Its changes are taken back, the last one first."
-            if undo
-            else "Containments stay in force until lifted or expired."
-        )
-        return f"{run_id} is being cancelled. {rest}"
-
-    def pause(self, run_id: str, person: Person, reason: str = "") -> str:
-        """Hold a run: what is under way is brought to its end, nothing more begins."""
-        at = self._clock.now()
-        state = self._say(run_id, person, events.Paused(at=at, by=person.actor, reason=reason))
-        if state.paused is not None:
-            raise Refused(f"{run_id} is paused already, by {state.paused_by}.")
-        return f"{run_id} is being paused. Containments still expire; `resume` lets it go on."
-
-    def resume(self, run_id: str, person: Person) -> str:
-        self._say(run_id, person, events.Resumed(at=self._clock.now(), by=person.actor))
-        return f"{run_id} goes on."
-
-    def skip(self, run_id: str, step_id: str, person: Person, reason: str = "") -> str:
-        """Pass over a step that has not begun, or that waits.
-
-        Raises:
-            Refused: The step is over, or its effect is under way.
-        """
-        event = events.Skipped(at=self._clock.now(), step=step_id, by=person.actor, reason=reason)
-        state = self._say(run_id, person, event, step_id)
-        current = state.step(step_id)
-        if not (current.status is StepStatus.PENDING or current.is_waiting):
-            raise Refused(
-                f"{step_id} of {run_id} is {current.status.value}, so it cannot be skipped. Only a "
-                "step that has not begun, or that waits, can be."
-            )
-        return f"{step_id} of {run_id} is being skipped."
-
-    def retry(self, run_id: str, step_id: str, person: Person) -> str:
-        """Have a failed step tried again now.
-
-        Raises:
-            Refused: The step has not failed.
-        """
-        event = events.Retried(
-            at=self._clock.now(),
-            step=step_id,
-            by=person.actor,
-            groups=self._groups.of(person.actor),
-        )
-        state = self._say(run_id, person, event, step_id)
-        current = state.step(step_id)
-        if current.failure is None or current.status not in (
-            StepStatus.AWAITING_DECISION,
-            StepStatus.AWAITING_RETRY,
-            StepStatus.FAILED,
-        ):
-            raise Refused(
-                f"{step_id} of {run_id} is {current.status.value} and has not failed, so there is "
-                "nothing to try again. `rerun` begins a new run from a step."
-            )
-        return f"{step_id} of {run_id} is being tried again."
-
-    def undo(self, run_id: str, person: Person, reason: str = "") -> str:
-        """Have every change of a run taken back, the last one first; also after its end.
-
-        Raises:
-            Refused: It has changed nothing that is not taken back already.
-        """
-        self._known(person)
-        event = events.UndoAsked(at=self._clock.now(), by=person.actor, reason=reason)
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
-            state = RunState.model_validate(stored.state)
-            left = [k for k in state.applied if state.step(k).status is not StepStatus.UNDONE]
-            if stored.run.status.is_final:
-                if not left:
-                    raise Refused(f"{run_id} has no change that could be taken back.")
-                self._recorder.take(tx, stored, event, state)
-            else:
-                tx.put_message(run_id, event, _key_of(event, stored))
-        self._runner.start(run_id)
-        self._runner.wake(run_id)
-        return (
-            f"The changes of {run_id} are being taken back: {', '.join(left[::-1]) or 'none yet'}."
-        )
-
-    def _say(
-        self, run_id: str, person: Person, event: Event, step_id: str | None = None
-    ) -> RunState:
-        """Put a verb into a live run's mailbox; return where the run stands.
-
-        Raises:
-            NotFound: It has no such step.
-
-            Refused: It is over.
-        """
-        self._known(person)
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
-            if stored.run.status.is_final:
-                raise Refused(f"{run_id} is over ({stored.run.status.value}); nothing was done.")
-            state = RunState.model_validate(stored.state)
-            if step_id is not None:
-                self._check_step(stored, state, step_id)
-            tx.put_message(run_id, event, _key_of(event, stored))
-        self._runner.wake(run_id)
-        return state
-
-    def _check_step(self, stored: StoredRun, state: RunState, step_id: str) -> None:
-        if find(self._recorder.runbook_of(stored.run), state, step_id) is None:
-            known = ", ".join(list(state.steps)[:20])
-            raise NotFound(f"{stored.run.id} has no step {step_id!r}; it has {known}.")
-
     def _tell(self, run_id: str, event: Event, key: str) -> bool:
         """Put it into the run's mailbox; False if something with this key is there already."""
         with self._store.begin() as tx:
@@ -404,13 +272,6 @@ class People:
             )
         return ask, groups
 
-    def _known(self, person: Person) -> None:
-        if not self._groups.of(person.actor):
-            raise NotAllowed(
-                f"{person.actor} is in no group of firedoor.yaml; nothing was recorded. "
-                "Ask a responder, or have yourself added under `groups`."
-            )
-
     def _open(self, token: str, kind: str) -> Ask:
         ask = self.find_ask(token)
         if ask.kind != kind:
@@ -425,7 +286,13 @@ class People:
         return ask
 
 
-def _key_of(event: Event, stored: StoredRun) -> str:
-    """Return the mailbox key of a verb: the same one, said again before the run has moved, is one
-    word; a person who says it again later means it again."""
-    return f"{event.kind}:{getattr(event, 'step', '')}:{getattr(event, 'by', '')}:{stored.events}"
+def _asked_at(state: RunState, step_id: str) -> str:
+    """Return the step at which people are asked about this one: the one that leads its card."""
+    for key, current in state.steps.items():
+        if current.status is StepStatus.AWAITING_APPROVAL and step_id in current.members:
+            return key
+    return step_id
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -123,7 +123,7 @@ class Preview:
             "does": what_it_does(step),
             "effect": step.effect.value if step.effect else "",
             "approval": _approval(step),
-            "when": _when(place, scope, now),
+            "when": _when(place, state, scope, now),
         }
         if common["when"] == "no":
             return Foreseen(**common)
@@ -133,8 +133,6 @@ class Preview:
             common |= self._work(place, state, scope, now)
         except Unreachable as error:
             common["unreachable"] = str(error)
-        except ExpressionInvalid as error:
-            common["later"] = str(error)
         except FiredoorError as error:
             common["refused"] = str(error)
         return Foreseen(**common)
@@ -154,7 +152,7 @@ class Preview:
             values = step.foreach.items
         elif step.call is not None:
             values = dict(step.call.inputs)
-        unknown = _depends(values, place)
+        unknown = _depends(values, place, state)
         if unknown:
             return {"later": f"depends on what {unknown} leaves"}
         known = evaluate(values, scope, now)
@@ -195,11 +193,11 @@ class Preview:
         )
 
 
-def _when(place: Place, scope: Mapping[str, Any], now: datetime) -> str:
+def _when(place: Place, state: RunState, scope: Mapping[str, Any], now: datetime) -> str:
     condition = place.step.condition
     if condition is None:
         return "yes"
-    unknown = _depends(condition, place)
+    unknown = _depends(condition, place, state)
     if unknown:
         return f"depends on what {unknown} leaves"
     try:
@@ -208,22 +206,29 @@ def _when(place: Place, scope: Mapping[str, Any], now: datetime) -> str:
         return f"cannot be told: {error}"
 
 
-def _depends(value: Any, place: Place) -> str:
-    """Name the steps, and the item, that a value is read from and that are not known before."""
-    names: dict[str, None] = {}
-    for expression in _expressions(value):
-        for path in sorted(expression.references):
-            if path[0] == "steps" and len(path) > 1:
-                names[path[1]] = None
+def _depends(value: Any, place: Place, state: RunState) -> str:
+    """Name the steps, loops and calls that a value is read from and that are not known before."""
+    paths = sorted(path for each in _expressions(value) for path in each.references)
+    names = dict.fromkeys(path[1] for path in paths if path[0] == "steps" and len(path) > 1)
+    if any(path[0] == "inputs" for path in paths) and not _has_inputs(place.frame, state):
+        names[_last_id(place.frame.prefix)] = None
     frame: Frame | None = place.frame
     while frame is not None:
-        if ".*." in frame.prefix:
-            loop = frame.prefix.rpartition(".*.")[0].rpartition(".")[2]
-            for expression in _expressions(value):
-                if any(path[0] not in _ROOTS for path in expression.references):
-                    names[loop] = None
+        if frame.prefix.endswith(".*.") and any(path[0] not in _ROOTS for path in paths):
+            names[_last_id(frame.prefix.removesuffix("*."))] = None
         frame = frame.outer
     return ", ".join(names)
+
+
+def _has_inputs(frame: Frame, state: RunState) -> bool:
+    """Tell whether it is known what the runbook of a frame is given."""
+    while frame.outer is not None:
+        frame = frame.outer
+    return not frame.prefix or state.step(frame.prefix[:-1]).inputs is not None
+
+
+def _last_id(prefix: str) -> str:
+    return prefix[:-1].rpartition(".")[2]
 
 
 _ROOTS = frozenset({"inputs", "steps", "alert", "inventory", "incident", "run"})

@@ -138,6 +138,10 @@ class Recorder:
             )
         return self._runbooks[run.runbook_digest]
 
+    def redacted(self, text: str) -> str:
+        """Take every known secret out of what someone wrote."""
+        return self._redactor.text(text)
+
     def position(self, run_id: str) -> Position:
         with self._store.read() as tx:
             return position_of(tx.run(run_id))

@@ -283,7 +283,6 @@ class SlackDoor:
             case "retry", [_, step_id, *_]:
                 return people.retry(run_id, step_id, person)
             case "rerun", [_, step_id, *_]:
-                self._service.check_known(person)
                 return f"{self._service.incidents.rerun(run_id, step_id, person).id} is running."
             case _:
                 return HELP

@@ -341,6 +341,7 @@ class Company:
     prepare: Callable[[World], None] = lambda _world: None
     more_actions: Sequence[Action[Any]] = ()
     secrets: Sequence[str] = ()
+    announce_in: str | None = None
     store_url: str | None = None
     _world: World | None = None
 
@@ -352,7 +353,12 @@ class Company:
 
     @property
     def runbooks(self) -> list[Runbook]:
-        return [load(text, "book.yaml", self.actions) for text in self.texts]
+        ids = [text.partition("id: ")[2].partition("\n")[0] for text in self.texts]
+        known = dict(zip(ids, self.texts, strict=True))
+        return [
+            load(text, "book.yaml", self.actions, {n: t for n, t in known.items() if n != id_})
+            for id_, text in known.items()
+        ]
 
     @property
     def world(self) -> World:
@@ -369,6 +375,7 @@ class Company:
                 mail=self.mail,
                 sleep=lambda seconds: self.sleep(seconds),
                 secrets=self.secrets,
+                announce_in=self.announce_in,
                 store_url=self.store_url,
             )
             self.prepare(self._world)

@@ -230,7 +230,7 @@ RUNBOOK = Runbook(
             id="close",
             line=1,
             uses="gateway.close",
-            approval=Approval(groups=("incident-commander",), required=2),
+            approval=Approval(groups=("incident-commander",), required=2, break_glass="security"),
             effect=Effect.CHANGE,
         ),
     ),
@@ -244,11 +244,16 @@ class TestWordsCountAsTheEngineCounts:
     @given(
         starter=st.sampled_from([IRIS, "slack:U0OTHER"]),
         words=st.lists(
-            st.tuples(st.sampled_from(sorted(PEOPLE)), st.booleans(), st.booleans()), max_size=6
+            st.tuples(
+                st.sampled_from(sorted(PEOPLE)),
+                st.booleans(),
+                st.sampled_from([e.Approved, e.Rejected, e.Overridden]),
+            ),
+            max_size=6,
         ),
     )
     def test_a_yes_counts_here_when_it_counts_there(
-        self, starter: str, words: list[tuple[str, bool, bool]]
+        self, starter: str, words: list[tuple[str, bool, Any]]
     ) -> None:
         """The timeline never says that an approval counted which the engine passed over."""
         journal, questions, seen = Journal(), Questions(), 0
@@ -265,12 +270,19 @@ class TestWordsCountAsTheEngineCounts:
         origin = Origin(kind="person", actor=starter)
         take(e.RunStarted(at=at(0), incident_id="INC-7", run_id=RUN, inputs={}, origin=origin))
         take(e.Planned(at=at(1), step="close", plan=CLOSE))
-        for second, (by, right, yes) in enumerate(words, start=2):
+        take(e.Asked(at=at(1), step="close"))
+        assert state is not None
+        card = state.steps["close"].card
+        for second, (by, right, word) in enumerate(words, start=2):
             assert state is not None
             before = state.steps["close"].approvals, state.status
-            digest = CLOSE.digest if right else "0" * 64
-            kind = e.Approved if yes else e.Rejected
-            take(kind(at=at(second), step="close", digest=digest, by=by, groups=PEOPLE[by]))
+            digest = card if right else "0" * 64
+            said = {"at": at(second), "step": "close", "digest": digest, "by": by}
+            take(
+                word(**said, groups=PEOPLE[by], reason="It burns.")
+                if word is e.Overridden
+                else word(**said, groups=PEOPLE[by])
+            )
             counted = (state.steps["close"].approvals, state.status) != before
             assert counted == (not questions.words[journal.seq].flaw)
 

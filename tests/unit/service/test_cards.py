@@ -141,7 +141,7 @@ class TestReports:
         company.start(IRIS)
 
         assert company.world.service.reports.status_lines() == [
-            "INC-1-R1 book: set: awaiting approval"
+            "INC-1-R1 book: set: awaiting approval of security"
         ]
         company.world.service.people.approve(company.ask().token, SAM)
         assert company.world.service.reports.status_lines() == []

@@ -20,7 +20,7 @@ from bot.sandbox.slack_standin.blockkit import message_findings, view_findings, 
 from bot.slack import blocks
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-VERBS = ("approve", "reject", "answer", "retry", "skip", "stop", "done")
+VERBS = ("approve", "reject", "override", "answer", "retry", "skip", "stop", "done", "review")
 SHOWN = {"text", "bold", "italic", "strike", "code", "pre", "quote", "emoji"}
 """What a run of mrkdwn may be without doing anything: no link, no mention, no date."""
 
@@ -307,6 +307,8 @@ class TestForms:
             blocks.run_form(runbook("book", text, *fields.values()), ENDPOINTS, "C1"),
             blocks.answer_form(ask(ask=text), fields),
             blocks.reject_form(ask(summary=text)),
+            blocks.override_form(ask(summary=text)),
+            blocks.review_form(ask(by=text, reason=text)),
         ]
 
     @settings(max_examples=60, deadline=None)

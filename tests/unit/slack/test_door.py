@@ -1,0 +1,228 @@
+"""What a person types, clicks and fills in in Slack, as calls of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slack_sdk import WebClient
+
+from bot.engine import StepStatus
+from bot.model.incident import RunStatus
+from bot.slack import blocks
+from bot.slack.door import HELP, SlackDoor
+from tests.scenario.company import IRIS, SAM, TARIQ, Company, text_of
+
+RUN = "INC-1-R1"
+STEPS = """
+- id: a
+  uses: acme.set
+  with: {key: a, value: new}
+- id: b
+  uses: acme.set
+  with: {key: b, value: new}
+  approval: {from: [security], break_glass: oncall}
+"""
+
+
+class Client(WebClient):
+    """Keeps what Slack would show: answers to one person, and forms."""
+
+    def __init__(self) -> None:
+        super().__init__(token="xoxb-test")
+        self.said: list[str] = []
+        self.forms: list[dict[str, Any]] = []
+
+    def chat_postEphemeral(self, *, text: str, **_fields: Any) -> Any:  # Slack's
+        self.said.append(text)
+
+    def views_open(self, *, view: Any, **_fields: Any) -> Any:
+        self.forms.append(view)
+
+
+class Slack:
+    """A door on a company, used as Bolt uses it."""
+
+    def __init__(self, company: Company) -> None:
+        self.company, self.client = company, Client()
+
+    def _with(self, call: Callable[[SlackDoor], None]) -> None:
+        door = SlackDoor(self.company.world.service, client=self.client, app_token="xapp-test")
+        call(door)
+        door._workers.shutdown(wait=True)
+
+    def type(self, text: str, user: str = "U0SAM") -> str:
+        """Type ``/firedoor`` and something; return the answer."""
+        body = {"text": text, "user_id": user, "channel_id": "C1"}
+        self._with(lambda door: door._on_command(lambda **_kw: None, body))
+        return self.client.said[-1]
+
+    def click(self, verb: str, token: str, user: str = "U0SAM") -> None:
+        action = {"action_id": f"{blocks.ACTION_PREFIX}{verb}", "value": token}
+        body = {
+            "user": {"id": user},
+            "channel": {"id": "C1"},
+            "trigger_id": "1",
+            "actions": [action],
+        }
+        forms = ("answer", "reject", "override", "review")
+        name = "_on_form_button" if verb in forms else "_on_button"
+        self._with(lambda door: getattr(door, name)(lambda **_kw: None, body))
+
+    def fill(self, listener: str, words: dict[str, str], user: str = "U0SAM") -> dict[str, Any]:
+        """Send the form that was opened last; return what Slack was told of it."""
+        view = self.client.forms[-1]
+        element = "plain_text_input"
+        values = {k: {"value": {"type": element, "value": v}} for k, v in words.items()}
+        body = {"user": {"id": user}, "view": {**view, "state": {"values": values}}}
+        told: dict[str, Any] = {}
+        self._with(lambda door: getattr(door, listener)(told.update, body))
+        return told
+
+
+@pytest.fixture
+def slack(tmp_path: Path) -> Iterator[Slack]:
+    """A run of Sam that waits for security at its second step."""
+    company = Company(tmp_path, [text_of(STEPS)])
+    company.start(SAM)
+    yield Slack(company)
+    company.restart()
+
+
+class TestVerbs:
+    def test_every_verb_reaches_the_run(self, slack):
+        """
+        Pause, resume, skip, undo: with a reason of several words.
+        """
+        state = slack.company.state
+        assert slack.type(f"pause {RUN} back in an hour").startswith(f"{RUN} is being paused")
+        assert state().paused_by == SAM.actor
+        assert slack.type(f"resume {RUN}") == f"{RUN} goes on."
+        assert slack.type(f"skip {RUN} b not needed today") == f"b of {RUN} is being skipped."
+        assert state().step("b").note == f"skipped by {SAM.actor}: not needed today"
+        assert slack.type(f"undo {RUN} a drill") == (
+            f"The changes of {RUN} are being taken back: a."
+        )
+        assert state().status is RunStatus.UNDONE
+
+    def test_cancel_and_rerun(self, slack):
+        """
+        The new run is named.
+        """
+        assert "Containments stay" in slack.type(f"cancel {RUN} over")
+        assert slack.type(f"rerun {RUN} b") == "INC-1-R2 is running."
+        assert slack.company.outside.effects == ["a=new"]
+
+    def test_retry_says_why_not(self, slack):
+        """
+        Nothing has failed here.
+        """
+        assert "has not failed" in slack.type(f"retry {RUN} b")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "help",
+            "pause",
+            "resume",
+            "cancel",
+            "undo",
+            "skip",
+            f"skip {RUN}",
+            "retry",
+            f"retry {RUN}",
+            f"rerun {RUN}",
+            "timeline",
+            f"explode {RUN}",
+        ],
+    )
+    def test_missing_or_unknown_words_are_answered_with_help(self, slack, text):
+        """
+        And nothing is done.
+        """
+        before = slack.company.kinds()
+
+        assert slack.type(text) == blocks.escape(HELP)
+        assert slack.company.kinds() == before
+
+    @pytest.mark.parametrize(
+        "text", [f"pause {RUN}", f"undo {RUN}", f"skip {RUN} b", f"rerun {RUN} b"]
+    )
+    def test_a_stranger_does_nothing(self, slack, text):
+        """
+        Typing a command is no right to it.
+        """
+        assert "in no group" in slack.type(text, user="U0EVE")
+        assert slack.company.state().paused is None
+        assert slack.company.state().step("b").status is StepStatus.AWAITING_APPROVAL
+
+    def test_a_name_that_calls_everybody_is_only_text(self, slack):
+        """
+        What a person typed comes back to them escaped.
+        """
+        assert "&lt;!channel&gt;" in slack.type(f"skip {RUN} <!channel>")
+
+    def test_status_says_who_is_waited_for(self, slack):
+        """
+        And by whom a run is held.
+        """
+        assert slack.type("status") == f"{RUN} book: b: awaiting approval of security"
+        slack.type(f"pause {RUN}")
+        assert slack.type("status").startswith(f"{RUN} book: paused by {SAM.actor}; b: ")
+
+
+class TestBreakGlass:
+    def test_a_form_asks_why_and_another_asks_what_was_found(self, slack):
+        """
+        The whole way by buttons: broken by one, reviewed by another.
+        """
+        company = slack.company
+        slack.click("override", company.ask().token)
+        assert slack.client.forms[-1]["callback_id"] == blocks.OVERRIDE_FORM
+        assert slack.fill("_on_override", {"reason": "nobody\nanswers"}) == {}
+        assert company.outside.effects == ["a=new", "b=new"]
+
+        token = company.world.service.people.review_of_step(RUN, "b").token
+        slack.click("review", token)
+        form = slack.client.forms[-1]
+        assert form["callback_id"] == blocks.REVIEW_FORM
+        assert "slack:U0SAM broke the glass at b: nobody answers" in str(form)
+        told = slack.fill("_on_review", {"finding": "fine"})
+        assert "cannot review it" in told["errors"]["finding"]
+        assert slack.fill("_on_review", {"finding": "fine"}, user="U0TARIQ") == {}
+        slack.click("review", token)
+        assert slack.client.said[-1] == "This is decided already: Reviewed by slack:U0TARIQ."
+
+    def test_who_may_not_hears_it_in_the_form(self, slack):
+        """
+        Nothing is done, and what they wrote is still before them.
+        """
+        slack.click("override", slack.company.ask().token, user="U0TARIQ")
+        told = slack.fill("_on_override", {"reason": "now"}, user="U0TARIQ")
+
+        assert told["response_action"] == "errors"
+        assert "Only oncall may break the glass" in told["errors"]["reason"]
+        assert slack.company.outside.effects == ["a=new"]
+
+    def test_without_a_reason_it_is_not_broken(self, slack):
+        """
+        A field that was left empty is said to be.
+        """
+        slack.click("override", slack.company.ask().token)
+
+        assert "needs a reason" in slack.fill("_on_override", {})["errors"]["reason"]
+
+    def test_two_clicks_on_approve_count_once(self, slack):
+        """
+        The second hears how it was decided.
+        """
+        token = slack.company.ask().token
+        slack.click("approve", token, user="U0TARIQ")
+        slack.click("approve", token, user="U0TARIQ")
+
+        assert slack.company.kinds().count("approved") == 1
+        assert "decided already: Approved by slack:U0TARIQ." in slack.client.said[-1]
+        assert {IRIS.actor, TARIQ.actor}.isdisjoint(slack.client.said)
