@@ -38,6 +38,8 @@ def _hold(turn: Turn) -> None:
     was_ending = turn.state.ending is not None
     if not was_ending or _ending(turn).phase == "closing":
         flow.sequence(turn, turn.book.steps, root(turn.book, turn.state))
+    elif _ending(turn).phase == "always":
+        flow.all_of(turn, last(turn.book, turn.state))
     if turn.state.ending is not None and not was_ending:
         _hold(turn)
     flow.let_go(turn)
@@ -49,7 +51,8 @@ def _how_it_went(turn: Turn, verdict: Verdict) -> tuple[RunStatus, str]:
         return RunStatus.DONE, ""
     step = next(s for s in turn.book.steps if turn.step(s.id).ends_sequence)
     current = turn.step(step.id)
-    if current.failure is not None:
+    if current.status is not StepStatus.STOPPED:
+        assert current.failure is not None  # noqa: S101  # else it would not end the run
         return RunStatus.FAILED, f"step {step.id} failed: {current.failure.message}"
     return RunStatus.STOPPED, f"step {step.id}: {current.note}"
 
