@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +62,7 @@ class Watch:
         if run.state.status.is_final:
             return
         self._is_told_by_the_state_alone()
-        self._is_held(before, old)
+        self._is_held(old)
         self._begins_nothing_at_an_end(before, event)
         self._goes_back_in_order(before, event)
         self._has_its_yes(old)
@@ -120,20 +118,15 @@ class Watch:
         assert bool(over) == run.state.status.is_final
         if over:
             assert commands == (Finish(status=run.state.status, reason=run.state.reason),)
-            assert not any(each.is_under_way or each.is_waiting for each in self._single())
-
-    def _single(self) -> list[Any]:
-        places = ((key, find(self.run.runbook, self.run.state, key)) for key in self._keys())
-        return [self.run.at(key) for key, place in places if place and not place.step.is_group]
-
-    def _keys(self) -> list[str]:
-        return list(self.run.state.steps)
+            assert not any(
+                each.is_under_way or each.is_waiting for each in run.state.steps.values()
+            )
 
     def _is_told_by_the_state_alone(self) -> None:
         run = self.run
         assert outstanding(Turn(run.runbook, run.state, NOON)) == run.commands
 
-    def _is_held(self, before: RunState, old: tuple[Command, ...]) -> None:
+    def _is_held(self, old: tuple[Command, ...]) -> None:
         """A paused run has no command that was not under way."""
         if self.run.state.paused is not None:
             assert _calls(self.run.commands) <= _calls(old)
