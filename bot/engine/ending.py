@@ -19,7 +19,11 @@ from bot.model.incident import RunStatus
 
 def settle(turn: Turn) -> None:
     """After an event: begin what may begin, and end what is over."""
-    cards.tend(turn)
+    _go_on(turn)
+    cards.tend(turn)  # last, as steps on a card may just have been passed over or ended
+
+
+def _go_on(turn: Turn) -> None:
     if turn.state.paused is not None:
         _hold(turn)
         return
