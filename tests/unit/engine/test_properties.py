@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bot.action import Effect
 from bot.engine import RunState, StepStatus, advance
+from bot.engine.ending import settle
 from bot.engine.places import closes, find
 from bot.engine.todo import outstanding
 from bot.engine.turn import Turn
@@ -123,8 +124,12 @@ class Watch:
             )
 
     def _is_told_by_the_state_alone(self) -> None:
+        """Also nothing is left that could be done without another event."""
         run = self.run
-        assert outstanding(Turn(run.runbook, run.state, NOON)) == run.commands
+        turn = Turn(run.runbook, run.state, NOON)
+        settle(turn)
+        assert turn.state == run.state
+        assert outstanding(turn) == run.commands
 
     def _is_held(self, old: tuple[Command, ...]) -> None:
         """A paused run has no command that was not under way."""
