@@ -12,6 +12,7 @@
     ├── Refused              exit 3   a rule or a person says no; nothing was done
     │   ├── NotAllowed                this person may not do this
     │   ├── PlanChanged               the approved plan is no longer what would happen
+    │   ├── LeaseLost                 another worker may drive this run now
     │   └── UndoConflict              someone else changed what we would restore
     ├── Failed               exit 4   it was tried and it did not work
     │   ├── ProviderRefused           the other system says no; a retry is useless
@@ -112,6 +113,11 @@ class NotAllowed(Refused):
 
 class PlanChanged(Refused):
     """What would happen now differs from what was approved."""
+
+
+class LeaseLost(Refused):
+    """This worker may not act any more: it was not heard of for too long, or another one drives
+    the run. It is never a step's failure; whoever holds the lease goes on."""
 
 
 class UndoConflict(Refused):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -27,14 +27,28 @@ class Clock(Protocol):
 class StoredRun(Frozen):
     """
     A run with its state as JSON (the engine's), the number of events it has taken, and the
-    commands that the last one gave. ``cancel`` holds who asked for an end, once someone did.
+    commands that are outstanding since the last one.
     """
 
     run: Run
     state: dict[str, Any]
     events: int
     commands: tuple[dict[str, Any], ...]
-    cancel: dict[str, str] | None = None
+
+
+class Claimed(Frozen):
+    """A run that a worker has just taken to drive, and whether its mailbox holds something."""
+
+    stored: StoredRun
+    fence: int
+    has_message: bool
+
+
+class Due(Frozen):
+    """A run with work to do. ``is_mine``: this worker drives it, and has a message to take."""
+
+    run_id: str
+    is_mine: bool
 
 
 class Transaction(Protocol):
@@ -89,6 +103,7 @@ class Transaction(Protocol):
         runbook_text: str,
         origin: Origin,
         at: datetime,
+        called_texts: Mapping[str, str] | None = None,
     ) -> Run: ...
     def run(self, run_id: str) -> StoredRun:
         """Raises NotFound."""
@@ -102,7 +117,6 @@ class Transaction(Protocol):
         events: int,
         commands: Sequence[dict[str, Any]],
     ) -> None: ...
-    def ask_to_cancel(self, run_id: str, *, by: str, reason: str) -> None: ...
 
     def put_message(self, run_id: str, event: Event, key: str) -> bool:
         """Put an event into a run's mailbox; False if one with this key was there before."""
@@ -111,8 +125,55 @@ class Transaction(Protocol):
         """Return the oldest message that was not taken, with its number."""
 
     def take_message(self, number: int) -> None: ...
-    def waiting_mailboxes(self) -> Sequence[str]:
-        """Return the runs that have messages which were not taken."""
+
+    # Leases: one worker drives a run at a time.
+
+    def claim(self, run_id: str, *, worker: str, engine: int, now: datetime) -> Claimed | None:
+        """Take a due run that nobody drives; None if there is nothing to do or it is taken.
+
+        ``engine`` is the version of the worker's engine: it drives runs of this one and older.
+        """
+
+    def fence_of(self, run_id: str) -> int:
+        """Return the number of the claim under which a run is driven. Raises NotFound."""
+
+    def take_away(self, run_id: str, *, now: datetime) -> None:
+        """Void every claim of a run, since somebody else writes it now; it is due at once."""
+
+    def release(
+        self, run_id: str, *, fence: int, due_at: datetime | None, force: bool = False
+    ) -> bool:
+        """Let any worker drive the run from ``due_at`` on, or once a message comes.
+
+        False, and nothing is changed, if a message is there already (unless by ``force``).
+
+        Raises:
+            LeaseLost: Another worker has it.
+        """
+
+    def make_due(self, run_id: str) -> None:
+        """Have a run looked at by whoever may drive it."""
+
+    def due_runs(
+        self, *, worker: str, engine: int, now: datetime, limit: int
+    ) -> tuple[Sequence[Due], datetime | None]:
+        """Return what this worker may do now, and when the next of the others becomes due."""
+
+    def add_worker(self, worker: str, *, host: str, pid: int, version: str) -> None: ...
+    def workers(self) -> Sequence[str]: ...
+    def living_workers(self, lease_s: float) -> Sequence[str]: ...
+    def dead_workers(self, lease_s: float) -> Sequence[str]:
+        """Return the workers that were not heard of for ``lease_s``."""
+
+    def bury(self, worker: str, *, lease_s: float | None) -> int | None:
+        """Forget a worker and let others drive its runs; return how many there were.
+
+        None, and nothing is changed, if it is gone already or, with a ``lease_s``, lives.
+        """
+
+    def duty_holder(self, name: str) -> str | None: ...
+    def take_duty(self, name: str, worker: str) -> bool:
+        """Tell whether a duty is this worker's now: it was, or nobody had it."""
 
     def add_containment(self, containment: Containment) -> None: ...
     def containment(self, containment_id: str) -> Containment | None: ...
@@ -135,6 +196,9 @@ class Transaction(Protocol):
 
     def open_asks(self, run_id: str) -> Sequence[Ask]:
         """The questions of a run that are not closed, oldest first."""
+
+    def asks(self, run_id: str) -> Sequence[Ask]:
+        """All questions of a run, oldest first."""
 
     def save_ask(self, ask: Ask) -> None: ...
 
@@ -171,6 +235,44 @@ class Store(Protocol):
 
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a transaction for reading only; it does not wait for writers."""
+
+
+class Signals(Protocol):
+    """News of runs that became due, also from other processes. For one thread."""
+
+    def wait(self, timeout_s: float) -> Sequence[str] | None:
+        """Return the runs that something came for; empty: of some run; None: nothing came.
+
+        Raises:
+            StoreUnavailable: News may be missed until it is called again.
+        """
+
+    def close(self) -> None: ...
+
+
+class SharedStore(Store, Protocol):
+    """A store as workers need it."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several workers may drive the runs of this store at a time."""
+
+    def call_me(self, worker: str) -> None:
+        """Make this process's connections known as this worker's, from now on."""
+
+    def beat(self, worker: str) -> bool:
+        """Note that a worker lives; False if it was taken for dead. Waits for no writer."""
+
+    def silence(self, worker: str) -> None:
+        """End a dead worker's connections, so that it holds no lock and commits nothing."""
+
+    def signals(self) -> Signals: ...
+    def only_one(self, name: str, timeout_s: float) -> AbstractContextManager[None]:
+        """Hold a lock over all processes of this store.
+
+        Raises:
+            ProviderUnreachable: Another one holds it for longer than ``timeout_s``.
+        """
 
 
 class Chat(Protocol):

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -72,6 +73,24 @@ class SecretSource(_Part):
 
 
 FilePath = Annotated[str, Field(min_length=1)]
+
+
+class StoreSettings(_Part):
+    """A PostgreSQL database in place of the file in the state folder."""
+
+    url: str
+    """``postgresql://user@host:port/database``, without a password."""
+    password: SecretSource | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_postgres(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme != "postgresql" or not parts.path.strip("/"):
+            raise ValueError("it is postgresql://user@host:port/database")
+        if parts.password or "password=" in parts.query:
+            raise ValueError("the password stands under `password`, as {file: path} or {env: NAME}")
+        return value
 
 
 class Http(_Part):
@@ -178,6 +197,7 @@ class Settings(_Part):
     """The whole file. See ``deploy/README.md`` for what each part is for."""
 
     state_dir: str = Field(default="state", validate_default=True)
+    store: StoreSettings | None = None
     http: Http = Http()
     webhooks: dict[Literal["alertmanager"], Webhook] = {}
     slack: Slack | None = None

@@ -6,12 +6,15 @@ fake does not drift from what it stands for.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from bot.action import Action, Gateway, PostmortemDesk
+from bot.durable import ENGINE_VERSION
+from bot.durable.identity import fresh_id
 from bot.errors import ProviderRefused, ProviderUnreachable
 from bot.language.runbook import Runbook
 from bot.model.base import digest_of
@@ -19,12 +22,13 @@ from bot.model.containment import Control, ControlKind
 from bot.model.endpoint import Endpoint
 from bot.model.message import Message, MessageRef
 from bot.model.outcome import Evidence
-from bot.ports import Redactor
+from bot.ports import Clock, Redactor, SharedStore
 from bot.service.app import Service
 from bot.service.containments import ContainmentDesk
 from bot.service.context import Connections
-from bot.service.drive import Driver
+from bot.service.drive import Drive, Driver
 from bot.service.incidents import Incidents
+from bot.service.lease import Lease
 from bot.service.outbox import Outbox
 from bot.service.people import Groups, People
 from bot.service.perform import Performer
@@ -49,6 +53,9 @@ class FakeClock:
     def advance(self, **delta: float) -> None:
         """Move on by a ``timedelta``'s arguments, e.g. ``advance(minutes=5)``."""
         self._now += timedelta(**delta)
+
+    def set(self, now: datetime) -> None:
+        self._now = now
 
 
 class FakeGateway:
@@ -156,42 +163,60 @@ class FakeMail:
         return "a fake mail server"
 
 
-class Idle(BaseException):
-    """The run waits and nothing has come: the drive is put aside, as by a restart."""
-
-
-class InlineDurable:
-    """Runs durable steps at once. ``before_step`` may raise, to try a crash at each of them."""
-
-    def __init__(self, before_step: Callable[[str], None] = lambda _name: None) -> None:
-        self._before_step = before_step
-
-    def step(self, name: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        self._before_step(name)
-        return call()
-
-    def wait(self, timeout_s: float) -> None:
-        del timeout_s
-        raise Idle
-
-
 class InlineRunner:
-    """Drives runs in the calling thread, as far as they go."""
+    """Drives runs in the calling thread, as far as they go. It is a worker without the threads.
 
-    def __init__(self) -> None:
+    ``before_go`` is called before each round of a drive, and may raise, to try a crash there.
+    """
+
+    def __init__(self, store: SharedStore, clock: Clock, *, drives: bool = True) -> None:
         self.driver: Driver | None = None
-        self.durable = InlineDurable()
+        self.before_go: Callable[[], None] = lambda: None
+        self._store, self._clock = store, clock
+        self._drives: dict[str, Drive] = {}
+        self._worker = fresh_id("inline")
+        if not drives:
+            return
+        store.call_me(self._worker)
+        with store.begin() as tx:
+            # A world in the same place as an earlier one is what comes after its end.
+            for other in tx.workers():
+                tx.bury(other, lease_s=None)
+            tx.add_worker(self._worker, host="test", pid=0, version="test")
 
     def start(self, run_id: str) -> None:
         self.wake(run_id)
 
     def wake(self, run_id: str) -> None:
-        if self.driver is None:
+        driver = self.driver
+        if driver is None:
             return
+        if run_id in self._drives:
+            self._drives[run_id].poke()
+            return
+        with self._store.read() as tx:
+            due, _ = tx.due_runs(
+                worker=self._worker, engine=ENGINE_VERSION, now=self._clock.now(), limit=1_000
+            )
+        if not any(each.run_id == run_id for each in due):
+            return
+        with self._store.begin() as tx:
+            claimed = tx.claim(
+                run_id, worker=self._worker, engine=ENGINE_VERSION, now=self._clock.now()
+            )
+        if claimed is None:
+            return
+        woken = threading.Event()
+        drive = driver.open(claimed, Lease(self._store, claimed), woken.set)
+        self._drives[run_id] = drive
         try:
-            self.driver.drive(run_id, self.durable)
-        except Idle:
-            return
+            self.before_go()
+            while not (rest := drive.go()).left:
+                woken.wait(rest.wait_s)
+                woken.clear()
+                self.before_go()
+        finally:
+            del self._drives[run_id]
 
 
 class _NoPostmortem(PostmortemDesk):
@@ -217,20 +242,28 @@ class World:
         connections: Mapping[tuple[type, str], object] | None = None,
         secrets: Sequence[str] = (),
         gateways: Mapping[str, Gateway] | None = None,
-        clock: FakeClock | None = None,
+        clock: Clock | None = None,
         gateway: FakeGateway | None = None,
         chat: FakeChat | None = None,
         mail: FakeMail | None = None,
         sleep: Callable[[float], None] = lambda _s: None,
+        store_url: str | None = None,
+        is_driven_inline: bool = True,
     ) -> None:
+        """
+        Args:
+            store_url: A database other than the file in ``folder``.
+
+            is_driven_inline: False if real workers drive the runs, here or elsewhere.
+        """
         self.folder = folder
         self.clock = clock or FakeClock()
         self.gateway = gateway or FakeGateway()
         self.chat = chat or FakeChat()
         self.mail = mail or FakeMail()
-        self.runner = InlineRunner()
-        self.store = SqlStore(f"sqlite:///{folder / 'firedoor.sqlite'}")
+        self.store = SqlStore(store_url or f"sqlite:///{folder / 'firedoor.sqlite'}")
         self.store.migrate()
+        self.runner = InlineRunner(self.store, self.clock, drives=is_driven_inline)
         self.redactor: Redactor = SecretRedactor(secrets)
         known = {action.name: action for action in actions}
         files = FolderFiles(folder / "evidence")
@@ -238,7 +271,6 @@ class World:
         desk = ContainmentDesk(self.store, gateways or {"edge": self.gateway}, self.clock)
         performer = Performer(
             store=self.store,
-            recorder=recorder,
             clock=self.clock,
             redactor=self.redactor,
             files=files,
@@ -249,7 +281,9 @@ class World:
             postmortem=lambda _incident_id: _NoPostmortem(),
         )
         driver = Driver(recorder, performer, self.clock, sleep=sleep)
-        self.runner.driver = driver
+        if is_driven_inline:
+            self.runner.driver = driver
+            driver.find_unreadable(self.store)
         group_members = Groups(groups or {})
         self.service = Service(
             store=self.store,

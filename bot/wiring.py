@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,10 +61,13 @@ class SystemClock:
         return datetime.now(UTC)  # noqa: TID251  # the Clock itself
 
 
-class Sweeping(Runner, Protocol):
-    """A runner that also finds what nobody drives."""
+class Working(Protocol):
+    """A worker, as the duties beside the drives need it."""
 
-    def sweep(self) -> None: ...
+    def check(self) -> None:
+        """Raises LeaseLost if it may not act right now."""
+
+    def has_duty(self, name: str) -> bool: ...
 
 
 def actions() -> dict[str, Action[Any]]:
@@ -109,10 +112,6 @@ def journal_file(settings: Settings) -> Path:
     return settings.state / "firedoor.sqlite"
 
 
-def executor_file(settings: Settings) -> Path:
-    return settings.state / "executor.sqlite"
-
-
 def open_store(settings: Settings) -> SqlStore:
     """Open the store, making and migrating it if needed."""
     try:
@@ -122,7 +121,11 @@ def open_store(settings: Settings) -> SqlStore:
             f"The state folder {settings.state} cannot be made ({error.strerror}); nothing was "
             "started. Mend `state_dir` in firedoor.yaml, or its permissions."
         ) from None
-    store = SqlStore(f"sqlite:///{journal_file(settings)}")
+    if settings.store is None:
+        store = SqlStore(f"sqlite:///{journal_file(settings)}")
+    else:
+        password = settings.store.password.reveal() if settings.store.password else None
+        store = SqlStore(settings.store.url, password)
     store.migrate()
     return store
 
@@ -209,8 +212,19 @@ def connect(settings: Settings, endpoints: Mapping[str, Endpoint], chat: Chat | 
     return Systems(Connections(made), gateways, chat, mail)
 
 
-def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None = None) -> Service:
-    """Put the service together."""
+def build(
+    settings: Settings,
+    store: SqlStore,
+    runner: Runner,
+    chat: Chat | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Service:
+    """
+    Put the service together.
+
+    Args:
+        check: Raises LeaseLost if this process may not send anything right now.
+    """
     clock = SystemClock()
     redactor = SecretRedactor(settings.secrets())
     endpoints = inventory(settings)
@@ -218,7 +232,9 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
     known = actions()
     files = FolderFiles(settings.state / "evidence")
     recorder = Recorder(store, clock, redactor, known)
-    desk = ContainmentDesk(store, systems.gateways, clock, on_expired=_tell_expired)
+    desk = ContainmentDesk(
+        store, systems.gateways, clock, on_expired=_tell_expired, only_one=store.only_one
+    )
     postmortems = Postmortems(
         store=store,
         files=files,
@@ -228,7 +244,6 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
     )
     performer = Performer(
         store=store,
-        recorder=recorder,
         clock=clock,
         redactor=redactor,
         files=files,
@@ -269,6 +284,7 @@ def build(settings: Settings, store: SqlStore, runner: Runner, chat: Chat | None
                 chat=systems.chat,
                 mail=systems.mail,
                 fallback_channel=settings.slack.incidents_channel if settings.slack else None,
+                check=check,
             )
             for kinds in (CHAT_KINDS, MAIL_KINDS)
         ),
@@ -335,16 +351,19 @@ def _check_gateway(gateway: Gateway) -> Callable[[], str]:
 
 
 class Background:
-    """The threads beside the drives: the keeper, and one sender for each way of sending."""
+    """The threads beside the drives: the keeper, and one sender for each way of sending. Of all
+    workers one at a time has each of these duties."""
 
-    def __init__(self, service: Service, runner: Sweeping) -> None:
-        self._service, self._runner = service, runner
+    def __init__(self, service: Service, worker: Working) -> None:
+        self._worker = worker
+        desk = service.desk.bound(service.store, worker.check)
+        self._service = replace(service, desk=desk)
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep, name="keeper", daemon=True),
             *(
-                threading.Thread(target=self._send, args=(outbox,), name="sender", daemon=True)
-                for outbox in service.outboxes
+                threading.Thread(target=self._send, args=(*each,), name="sender", daemon=True)
+                for each in enumerate(service.outboxes)
             ),
         ]
 
@@ -358,22 +377,23 @@ class Background:
             thread.join(timeout=5.0)
 
     def _keep(self) -> None:
-        keep, sweep, reconcile = _Guard("keeper"), _Guard("sweep"), _Guard("reconcile")
+        ask, keep, reconcile = _Guard("keeper"), _Guard("keeper"), _Guard("reconcile")
         next_reconcile_s = 0.0
         elapsed_s = 0.0
         while not self._stop.is_set():
-            keep(self._service.tick)
-            sweep(self._runner.sweep)
-            if elapsed_s >= next_reconcile_s:
-                reconcile(self._service.desk.reconcile_all)
-                next_reconcile_s = elapsed_s + RECONCILE_S
+            if ask(lambda: self._worker.has_duty("keeper")):
+                keep(self._service.tick)
+                if elapsed_s >= next_reconcile_s:
+                    reconcile(self._service.desk.reconcile_all)
+                    next_reconcile_s = elapsed_s + RECONCILE_S
             self._stop.wait(TICK_S)
             elapsed_s += TICK_S
 
-    def _send(self, outbox: Outbox) -> None:
-        send = _Guard("sender")
+    def _send(self, number: int, outbox: Outbox) -> None:
+        ask, send = _Guard("sender"), _Guard("sender")
         while not self._stop.is_set():
-            sent = send(outbox.flush)
+            is_mine = ask(lambda: self._worker.has_duty(f"sender {number}"))
+            sent = send(outbox.flush) if is_mine else 0
             self._stop.wait(0.05 if sent else TICK_S / 2)
 
 

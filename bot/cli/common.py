@@ -57,14 +57,14 @@ def chat_of(settings: Settings) -> Chat | None:
 
 @contextmanager
 def attached(ctx: click.Context) -> Iterator[Service]:
-    """Open the service beside a serving process: it reads, and leaves messages and wakes; runs
+    """Open the service beside a serving process: it reads, and leaves messages; runs
     are driven by ``firedoor serve`` (or the next one to start)."""
-    from bot.durable import DbosWaker  # slow to import, only where runs are
+    from bot.durable import LeftToOthers  # slow to import, only where runs are
 
     settings = settings_of(ctx)
     store = wiring.open_store(settings)
     try:
-        yield wiring.build(settings, store, DbosWaker(wiring.executor_file(settings)))
+        yield wiring.build(settings, store, LeftToOthers())
     finally:
         store.close()
 
@@ -87,5 +87,5 @@ def log_to_stderr(settings: Settings, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("slack_sdk", "slack_bolt", "urllib3", "botocore", "dbos", "alembic", "uvicorn"):
+    for noisy in ("slack_sdk", "slack_bolt", "urllib3", "botocore", "alembic", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,4 +1,5 @@
-"""Driving runs in this process: one at a time per state folder, by a lock."""
+"""Driving runs in this process: one at a time per state folder, by a lock; on PostgreSQL any
+number, by leases in the store."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from bot import wiring
+from bot import __version__, wiring
 from bot.cli.common import chat_of
-from bot.durable import DbosExecutor
+from bot.durable import LEASE_S, Worker
 from bot.errors import Refused
 from bot.service.app import Service
 from bot.settings import Settings
@@ -29,6 +30,9 @@ def driving_lock(settings: Settings) -> Iterator[None]:
     Raises:
         Refused: Another process holds it.
     """
+    if settings.store is not None:
+        yield  # workers and gateways have their locks in the store
+        return
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _lock_file(settings).open("a+") as file:
         deadline = time.monotonic() + PATIENCE_S
@@ -54,6 +58,13 @@ def driving_lock(settings: Settings) -> Iterator[None]:
 
 def is_driven(settings: Settings) -> bool:
     """Tell whether some process drives runs now."""
+    if settings.store is not None:
+        store = wiring.open_store(settings)
+        try:
+            with store.read() as tx:
+                return bool(tx.living_workers(LEASE_S))
+        finally:
+            store.close()
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _lock_file(settings).open("a+") as file:
         try:
@@ -70,20 +81,20 @@ def _lock_file(settings: Settings) -> Path:
 
 @contextmanager
 def engine(settings: Settings) -> Iterator[Service]:
-    """Drive runs in this process: the service, the executor, the keeper and the senders."""
+    """Drive runs in this process: the service, the worker, the keeper and the senders."""
     with driving_lock(settings):
         store = wiring.open_store(settings)
-        executor = DbosExecutor(wiring.executor_file(settings), store)
-        service = wiring.build(settings, store, executor, chat_of(settings))
+        worker = Worker(store, wiring.SystemClock(), version=__version__)
+        service = wiring.build(settings, store, worker, chat_of(settings), worker.check)
         service.desk.prepare_all()
-        executor.launch(service.driver)
-        background = wiring.Background(service, executor)
+        worker.launch(service.driver)
+        background = wiring.Background(service, worker)
         background.start()
         try:
             yield service
         finally:
             background.stop()
-            executor.close()
+            worker.close()
             store.close()
 
 

@@ -1,4 +1,4 @@
-"""Commands by which a person answers a run: approve, reject, answer, decide, cancel."""
+"""Commands by which a person answers a run's questions."""
 
 from __future__ import annotations
 
@@ -62,12 +62,26 @@ def decide(ctx: click.Context, run: str, choice: str, step: str | None) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option("--reason", default="", help="Kept in the journal.")
+@_step
+@click.option("--reason", required=True, help="Why it cannot wait. Announced, and reviewed.")
 @click.pass_context
-def cancel(ctx: click.Context, run: str, reason: str) -> None:
-    """End RUN before its next command. Containments stay in force."""
+def override(ctx: click.Context, run: str, step: str | None, reason: str) -> None:
+    """Break the glass: let RUN go on without the approval it waits for."""
     with attached(ctx) as service:
-        click.echo(service.people.cancel(run, me(), reason))
+        ask = service.people.ask_of_step(run, step)
+        click.echo(service.people.override(ask.token, me(), reason))
+
+
+@click.command()
+@click.argument("run")
+@click.argument("step")
+@click.option("--finding", required=True, help="Was it right, and what is to change?")
+@click.pass_context
+def review(ctx: click.Context, run: str, step: str, finding: str) -> None:
+    """Review the glass that somebody broke at STEP of RUN."""
+    with attached(ctx) as service:
+        ask = service.people.review_of_step(run, step)
+        click.echo(service.people.review(ask.token, me(), finding))
 
 
 def pairs(values: tuple[str, ...]) -> dict[str, str]:

@@ -26,6 +26,7 @@ EXIT_CODES = {
     RunStatus.FAILED: 4,
     RunStatus.STOPPED: 3,
     RunStatus.CANCELLED: 3,
+    RunStatus.UNDONE: 3,
 }
 
 
@@ -75,6 +76,7 @@ def run(
                     "run": started.run.id,
                     "status": status.value,
                     "reason": state.reason,
+                    "outputs": state.outputs,
                     "steps": {name: s.status.value for name, s in state.steps.items()},
                 }
             )

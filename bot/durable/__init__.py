@@ -1,5 +1,6 @@
-"""Running the engine durably, on DBOS."""
+"""Running the engine durably: workers that hold leases in the store."""
 
-from bot.durable.executor import DbosExecutor, DbosWaker
+from bot.durable.identity import LEASE_S
+from bot.durable.worker import ENGINE_VERSION, LeftToOthers, Worker
 
-__all__ = ["DbosExecutor", "DbosWaker"]
+__all__ = ["ENGINE_VERSION", "LEASE_S", "LeftToOthers", "Worker"]

@@ -9,7 +9,8 @@ Rule 4: where a run stands is in the statuses of its steps alone; every walk thr
 Where to look: ``advance`` takes an event to its step; ``begin``, ``calls``, ``cards`` and
 ``failing`` are the life of one step; ``flow`` goes through sequences and groups; ``ending`` brings
 a run to its end; ``words`` are people's; ``todo`` says what is outstanding; ``policy`` what may
-run; ``places`` where steps stand.
+run; ``places`` where steps stand. Beside them, ``rehearsal`` and ``player`` test runbooks, and
+``graph`` draws them.
 """
 
 from bot.engine.advance import advance

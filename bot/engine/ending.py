@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from bot.action import Effect
 from bot.engine import calls, cards, flow
 from bot.engine.flow import Verdict
-from bot.engine.places import Frame, Place, inside, last, root
+from bot.engine.places import last, root
 from bot.engine.scope import scope_of
-from bot.engine.state import Ending, StepState, StepStatus
+from bot.engine.state import Ending, StepStatus
 from bot.engine.turn import Turn
 from bot.errors import ExpressionInvalid
 from bot.language.expressions import evaluate
-from bot.language.runbook import Step
 from bot.model.incident import RunStatus
 
 
@@ -126,7 +123,7 @@ def _is_undone(turn: Turn, key: str) -> bool:
 def _end_well(turn: Turn) -> tuple[RunStatus, str]:
     """A run that went through all its steps is done, unless one of them failed on the way."""
     frames = (root(turn.book, turn.state), last(turn.book, turn.state))
-    failed = [key for frame in frames for key in _failures(turn, frame, frame.steps)]
+    failed = [key for frame in frames for key in flow.failures(turn, frame, frame.steps)]
     if failed:
         return RunStatus.FAILED, f"went through all steps, but failed: {', '.join(failed)}"
     try:
@@ -135,27 +132,3 @@ def _end_well(turn: Turn) -> tuple[RunStatus, str]:
     except ExpressionInvalid as error:
         return RunStatus.FAILED, f"its outputs cannot be read: {error}"
     return RunStatus.DONE, ""
-
-
-def _failures(turn: Turn, frame: Frame, steps: Iterable[Step]) -> list[str]:
-    """Return the keys of steps that failed, in order. A branch that was not needed may fail."""
-    found: list[str] = []
-    for step in steps:
-        place = Place(step, frame)
-        current = turn.step(place.key)
-        within: list[str] = []
-        for branch in _needed(step, current):
-            within += _failures(turn, frame, branch)
-        for _, inner in inside(place, turn.state):
-            within += _failures(turn, inner, inner.steps)
-        has_failed = current.status in (StepStatus.FAILED, StepStatus.UNDONE)
-        found += within or ([place.key] if has_failed else [])
-    return found
-
-
-def _needed(step: Step, current: StepState) -> tuple[tuple[Step, ...], ...]:
-    """Return the branches of a parallel whose failures count."""
-    if step.parallel is None:
-        return ()
-    is_decided = step.parallel.join == "any" and current.status is StepStatus.DONE
-    return () if is_decided else step.parallel.branches

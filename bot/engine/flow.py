@@ -12,9 +12,9 @@ from typing import Any
 
 from bot.engine.begin import begin
 from bot.engine.failing import by_policy
-from bot.engine.places import Frame, Place, called, closes, every, iteration
+from bot.engine.places import Frame, Place, called, closes, every, inside, iteration, why_closed
 from bot.engine.scope import scope_of
-from bot.engine.state import Failure, StepStatus
+from bot.engine.state import Failure, StepState, StepStatus
 from bot.engine.turn import Turn
 from bot.errors import ExpressionInvalid
 from bot.language.expressions import evaluate
@@ -55,7 +55,7 @@ def _one(turn: Turn, place: Place) -> Verdict:
             return Verdict.OPEN
         begin(turn, place)
     elif current.is_waiting and closes(place, turn.state):
-        turn.close(place, StepStatus.STOPPED, note=current.note or "the run goes on without it")
+        turn.close(place, StepStatus.STOPPED, note=current.note or why_closed(turn.state))
     current = turn.step(place.key)
     if place.step.is_group and current.status is StepStatus.RUNNING:
         _group(turn, place)
@@ -109,12 +109,17 @@ def _parallel(turn: Turn, place: Place, parallel: Parallel) -> None:
 
 
 def _branches(turn: Turn, place: Place, parallel: Parallel) -> list[Verdict]:
+    """Go through the branches. Where one is to do, it has to work: none that was passed over."""
     verdicts: list[Verdict] = []
     for branch in parallel.branches:
         closing = place.closing or turn.step(place.key).closing
-        verdicts.append(sequence(turn, branch, place.frame, closing=closing))
-        if parallel.join == "any" and Verdict.DONE in verdicts:
-            turn.set(place, closing=True)  # the branches after it do not begin in vain
+        verdict = sequence(turn, branch, place.frame, closing=closing)
+        if parallel.join == "any" and verdict is Verdict.DONE:
+            if failures(turn, place.frame, branch):
+                verdict = Verdict.BROKEN
+            else:
+                turn.set(place, closing=True)  # the branches after it do not begin in vain
+        verdicts.append(verdict)
     return verdicts
 
 
@@ -175,7 +180,7 @@ def _called(turn: Turn, place: Place, call: Call) -> None:
 def _broken(turn: Turn, place: Place, fact: str, why: str) -> None:
     """End a group whose steps did not all work, as its ``on_failure`` says."""
     if closes(place, turn.state):
-        turn.close(place, StepStatus.STOPPED, note="the run goes on without it")
+        turn.close(place, StepStatus.STOPPED, note=why_closed(turn.state))
         return
     message = f"{fact} ({why})" if why else fact
     turn.set(place, failure=Failure(phase="run", error="failed", message=message))
@@ -188,5 +193,29 @@ def _why(turn: Turn, frame: Frame, steps: Iterable[Step]) -> str:
     return "; ".join(
         f"{key}: {current.failure.message if current.failure else current.note}"
         for key, current in broken
-        if current.ends_sequence
+        if current.ends_sequence or current.status is StepStatus.FAILED
     )
+
+
+def failures(turn: Turn, frame: Frame, steps: Iterable[Step]) -> list[str]:
+    """Return the keys of steps that failed, in order. A branch that was not needed may fail."""
+    found: list[str] = []
+    for step in steps:
+        place = Place(step, frame)
+        current = turn.step(place.key)
+        within: list[str] = []
+        for branch in _needed(step, current):
+            within += failures(turn, frame, branch)
+        for _, inner in inside(place, turn.state):
+            within += failures(turn, inner, inner.steps)
+        has_failed = current.status in (StepStatus.FAILED, StepStatus.UNDONE)
+        found += within or ([place.key] if has_failed else [])
+    return found
+
+
+def _needed(step: Step, current: StepState) -> tuple[tuple[Step, ...], ...]:
+    """Return the branches of a parallel whose failures count."""
+    if step.parallel is None:
+        return ()
+    is_decided = step.parallel.join == "any" and current.status is StepStatus.DONE
+    return () if is_decided else step.parallel.branches

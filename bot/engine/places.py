@@ -70,6 +70,11 @@ def closes(place: Place, state: RunState) -> bool:
     return place.closing or state.ending is not None
 
 
+def why_closed(state: RunState) -> str:
+    """Say why a step that closes was not gone on with."""
+    return "the run goes on without it" if state.ending is None else "the run ended before"
+
+
 def iteration(place: Place, state: RunState, index: int) -> Frame:
     """The frame of one iteration of the foreach at ``place``."""
     loop, frame = place.step.foreach, place.frame

@@ -201,6 +201,14 @@ class RunState(Frozen):
             if index < cursor and step.get("status") == StepStatus.FAILED.value:
                 step["passed"] = True
         data["applied"] = [key for key, step in data["steps"].items() if _may_be_applied(step)]
+        for key, step in data["steps"].items():
+            if _is_being_undone(step):
+                # Then an undo took back this one step, and ended the run.
+                data["applied"] = [key]
+                message = (step.get("failure") or {}).get("message", "")
+                reason = f"step {key} failed: {message}"
+                ending = Ending(status=RunStatus.FAILED, reason=reason, undo=True, phase="undoing")
+                data["ending"] = ending.model_dump(mode="json")
         return data
 
     def step(self, key: str) -> StepState:
@@ -224,3 +232,10 @@ def _may_be_applied(step: dict[str, Any]) -> bool:
     if step["status"] in ("running", "verifying", "undoing", "done", "stopped"):
         return True
     return failure.get("phase") in ("apply", "verify", "undo")
+
+
+def _is_being_undone(step: dict[str, Any]) -> bool:
+    """Tell whether a step of version 0.1 is on its way back, or waits for a decision about it."""
+    failure = step.get("failure") or {}
+    waits = step["status"] in ("awaiting_retry", "awaiting_decision")
+    return step["status"] == "undoing" or (waits and failure.get("phase") == "undo")

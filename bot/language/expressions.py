@@ -6,7 +6,7 @@ expressions into a JSON value. What an expression may say is in runbooks/README.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -38,10 +38,13 @@ class Expression:
     offsets: Mapping[tuple[str, ...], int] = field(default_factory=dict, repr=False, compare=False)
 
 
-def parse(source: str) -> Expression:
+def parse(source: str, more: Collection[str] = ()) -> Expression:
     """Read one expression, given without its braces.
 
     An expression that reads no name is evaluated once, so that ``{{ 1 + none }}`` is found here.
+
+    Args:
+        more: Names that may be read besides those that may be read anywhere.
 
     Raises:
         ExpressionInvalid: It breaks the language; ``offset`` says where.
@@ -49,7 +52,7 @@ def parse(source: str) -> Expression:
     # Jinja's parser takes 70 ms to import and is needed only where a runbook is read.
     from bot.language.grammar import read
 
-    node = read(source)
+    node = read(source, more)
     offsets: dict[tuple[str, ...], int] = {}
     for path, offset in _references(node):
         offsets.setdefault(path, offset)

@@ -31,6 +31,9 @@ from bot.language.yaml_source import (
 
 ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+ID_PATH = re.compile(rf"{ID.pattern}(?:\.{ID.pattern}){{0,5}}")
+"""Of a step, through the steps that call the runbooks around it."""
+
 FEW = 5
 """So many choices are listed in a message even if one is near."""
 
@@ -55,6 +58,8 @@ class Reading(Report):
 
     def __init__(self) -> None:
         super().__init__()
+        self.names: Mapping[str, Any] = {}
+        """What the foreach around adds to the names of expressions, with their types."""
         self._located: list[Located] = []
 
     def drain(self) -> tuple[Located, ...]:
@@ -77,7 +82,7 @@ class Reading(Report):
             self.add(scalar.at(start), where, message)
             return None
         try:
-            expression = parse(source)
+            expression = parse(source, self.names)
         except ExpressionInvalid as error:
             self.add(scalar.at(base + error.offset), where, str(error))
             return None
@@ -105,7 +110,7 @@ def found(node: Node) -> str:
         case Scalar(value=None):
             return "nothing"
         case Scalar():
-            return f"{node.raw}"
+            return shortened(node.raw)
         case _:
             return kind_of(plain(node))
 
@@ -116,35 +121,25 @@ class Section:
 
     Args:
         keys: The keys it may have.
-
-        refused: Keys that are known but may not stand here, with the reason.
     """
 
-    def __init__(
-        self,
-        node: Map,
-        where: str,
-        reading: Reading,
-        keys: Collection[str],
-        refused: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, node: Map, where: str, reading: Reading, keys: Collection[str]) -> None:
         self.mark = node.mark
         self.where = where
         self.reading = reading
         self._entries: dict[str, Entry] = {}
-        refused = refused or {}
         unclaimed = {key for key in keys if node.get(key) is None}
         for entry in node.entries:
             if entry.key in keys:
                 self._entries[entry.key] = entry
-            elif entry.key in refused:
-                reading.add(entry.mark, path_of(where, entry.key), refused[entry.key])
             else:
                 self._unknown(entry, keys, unclaimed)
 
     def _unknown(self, entry: Entry, keys: Collection[str], unclaimed: set[str]) -> None:
         meant = nearest(entry.key, unclaimed)
         hint = f" Did you mean '{meant}'?" if meant else f" There are {listed(keys)}."
+        if not keys:
+            hint = " None is taken."
         message = f"The key '{shortened(entry.key)}' is unknown here.{hint}"
         self.reading.add(entry.mark, path_of(self.where, entry.key), message)
         if meant is not None:
@@ -226,6 +221,16 @@ class Section:
             return default
         return int(value)
 
+    def number(self, key: str, least: float, most: float, default: float) -> float:
+        entry = self._entries.get(key)
+        if entry is None or isinstance(entry.value, Broken):
+            return default
+        value = entry.value.value if isinstance(entry.value, Scalar) else None
+        if not isinstance(value, str | bool | None) and least <= value <= most:
+            return float(value)
+        self.wrong(key, f"Here goes a number from {least} to {most}, not {found(entry.value)}.")
+        return default
+
     def duration_s(self, key: str) -> float | None:
         """Return the seconds of a duration, which is not zero."""
         value = self._scalar(key, str, "a duration such as 90s, 15m, 4h or 2d")
@@ -262,12 +267,14 @@ class Section:
         numbered = [(item, f"{path}[{index}]") for index, item in enumerate(entry.value.items)]
         return [(item, where) for item, where in numbered if not isinstance(item, Broken)]
 
-    def ids(self, key: str, what: str) -> dict[str, tuple[Mark, str]]:
+    def ids(
+        self, key: str, what: str, pattern: re.Pattern[str] = ID
+    ) -> dict[str, tuple[Mark, str]]:
         """Return the ids of a list, each once, with their places."""
         ids: dict[str, tuple[Mark, str]] = {}
         for item, where in self.items(key, what):
             value = item.value if isinstance(item, Scalar) else None
-            if not isinstance(value, str) or not ID.fullmatch(value):
+            if not isinstance(value, str) or not pattern.fullmatch(value):
                 message = f"Here goes the id of {what}, not {found(item)}."
                 self.reading.add(item.mark, where, message)
             elif value in ids:

@@ -12,7 +12,7 @@ Rule 2: Jinja's nodes know their line only. Its tokens are renumbered so that th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NoReturn
 
 from jinja2 import Environment, TemplateSyntaxError
@@ -36,7 +36,13 @@ MAX_DEPTH = 48
 """Of the tree; a chain of n operators or accesses is n deep."""
 
 NAMES = ("alert", "incident", "inputs", "inventory", "run", "steps")
-"""What an expression may read."""
+"""What an expression may read anywhere; a foreach adds its own."""
+
+WORDS = frozenset(
+    {"and", "else", "false", "if", "in", "is", "none", "not", "or", "true"}
+    | {"nil", "null", "undefined"}
+)
+"""What has a meaning of its own in an expression, and cannot be a name."""
 
 _ENVIRONMENT = Environment(autoescape=False)  # noqa: S701  # only its lexer is used, nothing renders
 _PREFIXES = frozenset({"not", "else", "+", "-"})
@@ -46,8 +52,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _Token = tuple[int, str, str]
 
 
-def read(source: str) -> tree.Node:
+def read(source: str, more: Collection[str] = ()) -> tree.Node:
     """Return the tree of an expression, given without its braces.
+
+    Args:
+        more: Names that may be read besides ``NAMES``.
 
     Raises:
         ExpressionInvalid: It is not in the language; ``offset`` says where.
@@ -72,7 +81,9 @@ def read(source: str) -> tree.Node:
             parser.fail("there is more after its end")
     except TemplateSyntaxError as error:
         raise _unreadable(error, error.lineno) from error
-    return _translate(parsed, 0)
+    node = _translate(parsed, 0)
+    _check_names(node, {*NAMES, *more})
+    return node
 
 
 def _unreadable(error: TemplateSyntaxError, offset: int) -> ExpressionInvalid:
@@ -153,15 +164,22 @@ def _literal(node: jinja.Const, depth: int) -> tree.Node:
 
 
 def _name(node: jinja.Name, depth: int) -> tree.Node:
-    if node.name in NAMES:
-        return tree.Name(node.lineno, node.name)
+    return tree.Name(node.lineno, node.name)
+
+
+def _check_names(node: tree.Node, names: Collection[str]) -> None:
+    """Refuse a name that has no meaning. A tree is at most ``MAX_DEPTH`` deep."""
+    for child in tree.children(node):
+        _check_names(child, names)
+    if not isinstance(node, tree.Name) or node.name in names:
+        return
     if node.name in FUNCTIONS:
         hint = f" It is a function: write {node.name}()."
-    elif node.name in ("null", "nil", "undefined"):
+    elif node.name in WORDS:
         hint = " Write none."
     else:
-        hint = which(node.name, NAMES)
-    raise ExpressionInvalid(f"Nothing is named '{shortened(node.name)}'.{hint}", node.lineno)
+        hint = which(node.name, names)
+    raise ExpressionInvalid(f"Nothing is named '{shortened(node.name)}'.{hint}", node.offset)
 
 
 def _attribute(node: jinja.Getattr, depth: int) -> tree.Node:

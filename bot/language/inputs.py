@@ -141,8 +141,7 @@ def _typed(
             return _datetime(value)
         case InputType.DURATION:
             return _duration_s(value)
-        case InputType.ENDPOINT:
-            return _endpoint(value, endpoints)
+    return _endpoint(value, endpoints)
 
 
 def _shown(value: Any) -> str:

@@ -60,7 +60,7 @@ class Interpreter:
                 return {key: self.value(entry) for key, entry in node.entries}
             case tree.Filter():
                 return self._filter(node)
-            case tree.Call():
+            case _:
                 return self._call(node)
 
     def _name(self, node: tree.Name) -> Any:
@@ -100,7 +100,7 @@ class Interpreter:
                         return bounded(left + right)
                     case "-":
                         return bounded(left - right)
-                    case "*":
+                    case _:
                         return bounded(left * right)
         except OverflowError as error:
             raise ExpressionInvalid("The result is too large.", node.offset) from error
@@ -206,7 +206,7 @@ def _compare(operator: tree.Comparator, left: Any, right: Any) -> bool:
             return not less(left, right)
         case "in":
             return contains(left, right)
-        case "not in":
+        case _:
             return not contains(left, right)
 
 

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bot.action import Action
 from bot.errors import NotFound, Problem, RunbookInvalid
-from bot.language.declarations import known, read_declarations
-from bot.language.fields import Reading, Section, as_map
-from bot.language.inputs import coerce
-from bot.language.references import Names, check_references
-from bot.language.runbook import Input, Runbook, Trigger
-from bot.language.steps import StepReader, check_auto
-from bot.language.yaml_source import MAX_BYTES, Broken, List, Map, Mark, Node, Scalar, path_of, read
-from bot.model.incident import Severity
+from bot.language.document import Draft, read_draft
+from bot.language.link import check_links, linked
+from bot.language.runbook import Runbook
+from bot.language.yaml_source import MAX_BYTES
 
-RUNBOOK_KEYS = (
-    "id",
-    "name",
-    "summary",
-    "owasp",
-    "severity",
-    "owners",
-    "inputs",
-    "triggers",
-    "steps",
-)
-TRIGGER_KEYS = ("source", "if", "inputs", "auto")
-OWASP = re.compile(r"API(?:[1-9]|10):2023")
 REHEARSAL_SUFFIX = ".rehearsal.yaml"
 
+Found = dict[str, tuple[Problem, ...]]
+"""Problems by file."""
 
-def load(text: str, file: str, actions: Mapping[str, Action[Any]]) -> Runbook:
+
+def load(
+    text: str,
+    file: str,
+    actions: Mapping[str, Action[Any]],
+    called: Mapping[str, str] | None = None,
+) -> Runbook:
     """Read and check a runbook.
 
     Args:
@@ -43,130 +32,40 @@ def load(text: str, file: str, actions: Mapping[str, Action[Any]]) -> Runbook:
 
         actions: All actions, by name.
 
+        called: The texts of the runbooks that it calls, directly or through others, by id.
+
     Raises:
-        RunbookInvalid: Holds every problem of the text.
+        RunbookInvalid: Holds every problem of the text, and of those called.
     """
-    runbook, problems = check(text, file, actions)
-    if runbook is None or problems:
-        raise RunbookInvalid(file, problems)
-    return runbook
+    own = read_draft(text, actions)
+    drafts = {file: own}
+    for name, each in (called or {}).items():
+        drafts[f"{file}, which calls {name}"] = read_draft(each, actions)
+    books = _check_together(drafts)
+    _raise({name: draft.problems for name, draft in drafts.items()})
+    return linked(books)[own.id or ""]
 
 
 def check(
     text: str, file: str, actions: Mapping[str, Action[Any]]
 ) -> tuple[Runbook | None, tuple[Problem, ...]]:
-    """Return the runbook and no problems, or None and all problems, in file order."""
+    """Return the runbook and no problems, or None and all problems, in file order.
+
+    Its calls of other runbooks are left as they are, and are not checked.
+    """
     del file  # the text says all; the caller names the file when it reports
-    reading = Reading()
-    root = read(text, reading)
-    runbook = None
-    if root is not None:
-        body = as_map(root, "", reading, "a runbook: a mapping with id, name, steps, …")
-        runbook = _runbook(body, text, reading, actions) if body else None
-    problems = reading.problems
-    return (None if problems else runbook), problems
+    draft = read_draft(text, actions)
+    return draft.runbook, draft.problems
 
 
-def _runbook(body: Map, text: str, reading: Reading, actions: Mapping[str, Action[Any]]) -> Runbook:
-    """Read the whole runbook; it is only good if nothing was reported."""
-    section = Section(body, "", reading, RUNBOOK_KEYS)
-    section.require("id", "name", "summary", "severity", "owners", "steps")
-    inputs = read_declarations(
-        section.map("inputs", "a mapping of names to types"),
-        "inputs",
-        reading,
-        computed_defaults=True,
-    )
-    check_references(reading.drain(), Names(frozenset(), "in a default"), reading)
-    reader = StepReader(actions, inputs, reading)
-    steps = reader.read(section)
-    triggers = tuple(
-        trigger
-        for item, where in section.items("triggers", "triggers")
-        if (trigger := _trigger(item, where, inputs, reader, reading)) is not None
-    )
-    severities = [severity.value for severity in Severity]
-    return Runbook(
-        id=section.id("id") or "",
-        name=section.text("name"),
-        summary=section.text("summary"),
-        severity=Severity(section.choice("severity", severities, "sev1")),
-        owners=_owners(section),
-        inputs=known(inputs),
-        triggers=triggers,
-        steps=steps,
-        text=text,
-        digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-        owasp=section.name("owasp", OWASP, "an OWASP API class such as API1:2023"),
-    )
+def check_files(texts: Mapping[str, str], actions: Mapping[str, Action[Any]]) -> Found:
+    """Return the problems of several texts by file, with those between them.
 
-
-def _owners(section: Section) -> tuple[str, ...]:
-    owners = section.ids("owners", "a group of people")
-    entry = section.entry("owners")
-    if entry and isinstance(entry.value, List) and not entry.value.items:
-        section.wrong("owners", "Name at least one group: owners approve what an alert starts.")
-    return tuple(owners)
-
-
-def _trigger(
-    node: Node,
-    where: str,
-    inputs: Mapping[str, Input | None],
-    reader: StepReader,
-    reading: Reading,
-) -> Trigger | None:
-    body = as_map(node, where, reading, "a trigger such as {source: alertmanager}")
-    if body is None:
-        return None
-    section = Section(body, where, reading, TRIGGER_KEYS)
-    section.require("source")
-    source, condition = section.id("source"), section.expression("if")
-    values = _trigger_inputs(section, inputs)
-    check_references(reading.drain(), Names(frozenset({"alert"}), "in a trigger"), reading)
-    auto = section.ids("auto", "a step")
-    check_auto(auto, reader, reading)
-    return Trigger(source or "", condition, values, tuple(auto))
-
-
-def _trigger_inputs(section: Section, inputs: Mapping[str, Input | None]) -> dict[str, Any]:
-    """Read what a trigger gives to inputs, and see that it gives all that are required."""
-    reading = section.reading
-    node = section.map("inputs", "a mapping of inputs to values")
-    given = Section(node, section.path("inputs"), reading, inputs) if node else None
-    values: dict[str, Any] = {}
-    needed: list[str] = []
-    for name, declared in inputs.items():
-        entry = given.entry(name) if given else None
-        if entry is None:
-            if declared is not None and not declared.has_default:
-                needed.append(name)
-            continue
-        where = path_of(section.path("inputs"), entry.key)
-        values[name] = reading.value(entry.value, where)
-        if declared is not None and not _is_expression(entry.value):
-            _check_literal(declared, values[name], entry.value, where, reading)
-    if needed:
-        message = (
-            f"The trigger gives no value for {', '.join(needed)}, and an alert cannot be asked. "
-            "Give one under 'inputs', or give the input a default."
-        )
-        at = given or section
-        reading.add(at.mark, at.where, message)
-    return values
-
-
-def _is_expression(node: Node) -> bool:
-    return isinstance(node, Scalar) and "{{" in node.raw
-
-
-def _check_literal(declared: Input, value: Any, node: Node, where: str, reading: Reading) -> None:
-    if isinstance(node, Broken):
-        return
-    try:
-        coerce(declared, value)
-    except ValueError as error:
-        reading.add(node.mark, where, str(error))
+    A call of a runbook that is not among them is a problem.
+    """
+    drafts = {file: read_draft(text, actions) for file, text in texts.items()}
+    _check_together(drafts)
+    return {file: draft.problems for file, draft in drafts.items()}
 
 
 def load_folder(paths: Iterable[Path], actions: Mapping[str, Action[Any]]) -> dict[str, Runbook]:
@@ -180,23 +79,45 @@ def load_folder(paths: Iterable[Path], actions: Mapping[str, Action[Any]]) -> di
 
         NotFound: A path does not exist.
     """
-    runbooks: dict[str, Runbook] = {}
-    files: dict[str, str] = {}
-    bad: dict[str, tuple[Problem, ...]] = {}
+    drafts: dict[str, Draft] = {}
+    unreadable: Found = {}
     for path in _files(paths):
         text, problems = read_text(path)
-        runbook = None
-        if text is not None:
-            runbook, problems = check(text, path.name, actions)
-        if runbook is not None and runbook.id in runbooks:
-            message = (
-                f"{files[runbook.id]} is called '{runbook.id}' already. Rename one of the two."
-            )
-            problems = (Problem(*_place_of_id(runbook.text), "id", message),)
-        if problems:
-            bad[str(path)] = problems
-        elif runbook is not None:
-            runbooks[runbook.id], files[runbook.id] = runbook, path.name
+        if text is None:
+            unreadable[str(path)] = problems
+        else:
+            drafts[str(path)] = read_draft(text, actions)
+    books = _check_together(drafts, is_all=not unreadable)
+    _raise(unreadable | {file: draft.problems for file, draft in drafts.items()})
+    return linked(books)
+
+
+def _check_together(drafts: Mapping[str, Draft], *, is_all: bool = True) -> dict[str, Draft]:
+    """Check what only shows between files, and return the drafts by the id of their runbook.
+
+    Args:
+        drafts: By file.
+
+        is_all: Whether no file is left out because it could not be read at all.
+    """
+    books: dict[str, Draft] = {}
+    files: dict[str, str] = {}
+    for file, draft in drafts.items():
+        if draft.id is None:
+            is_all = False
+        elif draft.id in books:
+            first = Path(files[draft.id]).name
+            message = f"{first} is called '{draft.id}' already. Rename one of the two."
+            draft.reading.add(draft.at, "id", message)
+        else:
+            books[draft.id], files[draft.id] = draft, file
+    check_links(books, is_all=is_all)
+    return books
+
+
+def _raise(found: Found) -> None:
+    """Raise all problems as one error, if there are any."""
+    bad = {file: problems for file, problems in found.items() if problems}
     if len(bad) == 1:
         raise RunbookInvalid(*bad.popitem())
     if bad:
@@ -208,7 +129,6 @@ def load_folder(paths: Iterable[Path], actions: Mapping[str, Action[Any]]) -> di
                 for each in problems
             ],
         )
-    return runbooks
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
@@ -243,10 +163,3 @@ def read_text(path: Path) -> tuple[str | None, tuple[Problem, ...]]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         return None, (Problem(line, 1, "", "The file is not UTF-8. Save it as UTF-8."),)
-
-
-def _place_of_id(text: str) -> tuple[int, int]:
-    root = read(text, Reading())
-    entry = root.get("id") if isinstance(root, Map) else None
-    mark = entry.value.mark if entry else Mark(1, 1)
-    return mark.line, mark.column

@@ -73,8 +73,6 @@ def _descend(node: Node, where: str, location: tuple[int | str, ...]) -> tuple[M
             node, where = node.items[part], f"{where}[{part}]"
         elif isinstance(node, Map) and (entry := node.get(str(part))) is not None:
             node, where = entry.value, path_of(where, entry.key)
-        elif isinstance(node, Scalar):
-            break
     return node.mark, where
 
 

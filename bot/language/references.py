@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from bot.language.fields import Located, Reading
 from bot.language.hints import did_you_mean, listed
+from bot.language.outline import Place
 from bot.language.runbook import Input, InputType
 from bot.model.alert import Alert
 from bot.model.endpoint import Endpoint
@@ -38,16 +39,25 @@ class Names:
 
         inputs: Declared inputs; None where the declaration is broken.
 
-        steps: Facts of the earlier steps, name to type; None where they cannot be told.
+        steps: Facts of the steps that are over, name to type; None where they cannot be told.
 
-        later: Ids of this step and of those after it.
+        own: What the foreach around gives a name to, with the types.
+
+        places: Where each step of the runbook stands.
+
+        here: Where this one stands.
+
+        begins: What happens here, for messages.
     """
 
     roots: frozenset[str]
     place: str
     inputs: Mapping[str, Input | None] = field(default_factory=dict)
     steps: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    later: frozenset[str] = frozenset()
+    own: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
+    here: Place = ()
+    begins: str = "this step begins"
 
 
 def check_references(located: Iterable[Located], names: Names, reading: Reading) -> None:
@@ -61,6 +71,8 @@ def check_references(located: Iterable[Located], names: Names, reading: Reading)
 
 def _fault(path: tuple[str, ...], names: Names) -> str | None:
     root = path[0]
+    if root in names.own:
+        return _type_fault(names.own[root], path, 1)
     if root not in names.roots:
         can = listed(names.roots) if names.roots else "only now() and literal values"
         return f"'{root}' cannot be read {names.place}; {can} can."
@@ -85,13 +97,41 @@ def _input_fault(path: tuple[str, ...], names: Names) -> str | None:
 
 
 def _step_fault(path: tuple[str, ...], names: Names) -> str | None:
-    if len(path) > 1 and path[1] in names.later:
-        return f"steps.{path[1]} is not done when this step begins. Only earlier steps can be read."
+    if len(path) > 1 and path[1] in names.places and path[1] not in names.steps:
+        return _not_over(path[1], names)
     fault = _entry_fault(names.steps, path, 1, known_only=True)
     if fault or len(path) == 1:
         return fault
     facts = names.steps[path[1]]
-    return None if facts is None else _entry_fault({**facts, **STEP_NAMES}, path, 2)
+    return None if facts is None else fact_fault(path, facts)
+
+
+def fact_fault(path: tuple[str, ...], facts: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a path such as ``steps.close.containment``, if these are the facts
+    of the step."""
+    return _entry_fault({**facts, **STEP_NAMES}, path, 2)
+
+
+def _not_over(step_id: str, names: Names) -> str:
+    """Say why a step that there is cannot be read here."""
+    there = names.places[step_id]
+    depth = next(
+        (i for i, (a, b) in enumerate(zip(there, names.here, strict=False)) if a != b),
+        min(len(there), len(names.here)),
+    )
+    beyond, beside = there[depth:], names.here[depth:]
+    each = next((around.name for around in beyond if around.kind == "foreach"), None)
+    if each is not None:
+        return (
+            f"steps.{step_id} runs once for each item of '{each}' and is known in there only. Give "
+            f"'{each}' an output that reads it, and read steps.{each}.OUTPUT here: a list."
+        )
+    if beyond and beside and beyond[0].name == beside[0].name != "":
+        return (
+            f"steps.{step_id} stands in another branch, which goes on at the same time. Read it "
+            "after the parallel, or put both steps into one branch."
+        )
+    return f"steps.{step_id} is not done when {names.begins}. Only earlier steps can be read."
 
 
 def _inventory_fault(path: tuple[str, ...], names: Names) -> str | None:

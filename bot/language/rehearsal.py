@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from bot.errors import BadInput, Problem, RunbookInvalid
 from bot.language.fields import Reading, Section, as_map
 from bot.language.hints import shortened, which
 from bot.language.inputs import bind_fields
+from bot.language.keys import KEY, step_at
 from bot.language.moments import parse_moment
 from bot.language.runbook import Runbook, Step
 from bot.language.yaml_source import (
@@ -25,6 +26,7 @@ from bot.language.yaml_source import (
     Entry,
     List,
     Map,
+    Mark,
     Node,
     Scalar,
     leaves,
@@ -58,30 +60,76 @@ STEP_STATUSES = (
 )
 """The engine's words for where a step stands."""
 
+COMMANDS = (
+    "plan",
+    "run",
+    "apply",
+    "verify",
+    "undo",
+    "ask approval",
+    "ask person",
+    "ask decision",
+    "remind",
+    "finish",
+)
+"""What the engine may want done, as a case writes it before the step's key (or the status)."""
+
 KEYS = ("runbook", "inventory", "cases")
 CASE_KEYS = ("name", "alert", "inputs", "start_by", "now", "outcomes", "people", "expect")
 ALERT_KEYS = ("source", "labels", "annotations", "starts_at", "fingerprint")
-EXPECT_KEYS = ("status", "steps", "order", "reason")
+EXPECT_KEYS = ("status", "steps", "order", "undone", "commands", "outputs", "reason")
 ENDPOINT_KEYS = ("owner", "summary", "operation_id", "data_classification", "example_path")
-FAILURE_KEYS = ("fails", "message", "phase", "retry_after")
-ActKind = Literal["approve", "reject", "answer", "decide", "wait", "cancel"]
+FAILURE_KEYS = ("fails", "message", "phase", "retry_after", "takes")
+TAKES = "takes"
+ActKind = Literal[
+    "approve",
+    "reject",
+    "override",
+    "answer",
+    "decide",
+    "skip",
+    "retry",
+    "wait",
+    "pause",
+    "resume",
+    "cancel",
+    "undo",
+]
 Choice = Literal["retry", "skip", "stop", "done"]
 _ACT_KEYS: dict[ActKind, tuple[str, ...]] = {
+    "approve": ("by", "groups", "at"),
+    "reject": ("by", "groups", "reason", "at"),
+    "override": ("by", "groups", "reason", "at"),
+    "answer": ("by", "groups", "values", "at"),
+    "decide": ("by", "groups", "choice", "at"),
+    "skip": ("by", "reason", "at"),
+    "retry": ("by", "groups", "at"),
+    "wait": (),
+    "pause": ("by", "reason", "at"),
+    "resume": ("by", "at"),
+    "cancel": ("by", "reason", "undo", "at"),
+    "undo": ("by", "reason", "at"),
+}
+"""What stands beside an act; the first of these that is there says which one it is."""
+_NEEDED: dict[ActKind, tuple[str, ...]] = {
     "approve": ("by", "groups"),
-    "reject": ("by", "groups", "reason"),
-    "answer": ("by", "values"),
+    "reject": ("by", "groups"),
+    "override": ("by", "groups", "reason"),
     "decide": ("by", "choice"),
     "wait": (),
-    "cancel": ("by", "reason"),
 }
-_OPTIONAL = frozenset({"reason", "values"})
+"""Which of them must be there; for all others that is ``by``."""
+OF_THE_RUN: tuple[ActKind, ...] = ("pause", "resume", "cancel", "undo")
+"""Acts that name no step; they are written ``cancel: true``."""
 
 
 @dataclass(frozen=True)
 class Gives:
-    """The action works and leaves these facts; those not named are null."""
+    """The action works and leaves these facts; those not named are null. ``takes_s`` is how long
+    the call in which it acts goes on."""
 
     facts: Mapping[str, Any] = field(default_factory=dict)
+    takes_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,14 +140,15 @@ class Fails:
     message: str
     phase: Phase | None = None
     retry_after_s: float | None = None
+    takes_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Act:
-    """What a person does, once the run waits for it.
+    """What a person does, once the run waits for it, or ``at_s`` after the start.
 
     ``wait`` is nobody doing anything until what the step waits for is given up or tried again.
-    ``step`` is empty for ``cancel``.
+    ``step`` is a key, and empty for what is said to the run as a whole.
     """
 
     kind: ActKind
@@ -109,27 +158,36 @@ class Act:
     reason: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     choice: Choice | None = None
+    undo: bool = False
+    at_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Expect:
     """Where the run must stand when nothing more happens.
 
-    ``steps`` names statuses, of the steps that matter. ``order`` is the order in which these
-    steps must have ended. ``reason`` must be part of the run's reason.
+    ``steps`` names statuses by key, of the steps that matter. ``order`` is the order in which these
+    steps must have ended. ``undone`` names the steps that were undone, all of them, in order.
+    ``commands`` is everything that the engine asked for, in order (``apply close``); ``outputs`` is
+    what the run gives to one that called it. None: whatever it is.
+    ``reason`` must be part of the run's reason.
     """
 
     status: RunStatus
     steps: Mapping[str, str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     reason: str = ""
+    undone: tuple[str, ...] | None = None
+    commands: tuple[str, ...] | None = None
+    outputs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
     """One test. It is started by ``alert``, or by the person ``start_by`` with ``inputs``.
 
-    ``outcomes`` are by step, in the order of its attempts; the last one goes on.
+    ``outcomes`` are by key, in the order of the step's attempts; the last one goes on. A key
+    without the numbers of iterations is for all of them.
     """
 
     name: str
@@ -304,16 +362,33 @@ class _CaseReader:
                 self._reading.add(entry.value.mark, where, "Here goes text. Put it in quotes.")
         return texts
 
-    def _step(self, step_id: str, node: Node, where: str) -> Step | None:
-        """Return the runbook's step, or None after reporting that there is none."""
+    def _step(self, key: str, mark: Mark, where: str, *, any_round: bool = False) -> Step | None:
+        """Return the step that a key leads to, or None after reporting that there is none."""
+        if not KEY.fullmatch(key):
+            message = f"'{shortened(key)}' is not a step's key, such as close or each.2.rotate."
+            self._reading.add(mark, where, message)
+            return None
         if self._runbook is None:
             return None
-        ids = [step.id for step in self._runbook.steps]
-        if step_id in ids:
-            return self._runbook.step(step_id)
-        hint = which(step_id, ids)
-        self._reading.add(node.mark, where, f"No step is called '{shortened(step_id)}'.{hint}")
-        return None
+        try:
+            return step_at(self._runbook, key, any_round=any_round)
+        except BadInput as error:
+            self._reading.add(mark, where, str(error))
+            return None
+
+    def _steps(self, section: Section, key: str) -> tuple[str, ...]:
+        """Return the steps' keys of a list."""
+        found: list[str] = []
+        for node, where in section.items(key, "steps"):
+            name = node.value if isinstance(node, Scalar) else None
+            if not isinstance(name, str):
+                self._reading.add(node.mark, where, "Here goes a step's key, as text.")
+            elif name in found:
+                self._reading.add(node.mark, where, f"'{shortened(name)}' is here twice.")
+            else:
+                self._step(name, node.mark, where)
+                found.append(name)
+        return tuple(found)
 
     # --- what actions give ---------------------------------------------------------------------
 
@@ -322,9 +397,11 @@ class _CaseReader:
         outcomes: dict[str, tuple[Gives | Fails, ...]] = {}
         for entry in node.entries if node else ():
             where = path_of(self._section.path("outcomes"), entry.key)
-            step = self._step(entry.key, entry.value, where)
-            if step is not None and step.manual is not None:
+            step = self._step(entry.key, entry.value.mark, where, any_round=True)
+            if step is not None and step.uses is None:
                 message = f"Step '{step.id}' asks a person. Put the answer under 'people'."
+                if step.is_group:
+                    message = f"Step '{step.id}' holds other steps. Say what those give."
                 self._reading.add(entry.mark, where, message)
                 continue
             several = isinstance(entry.value, List)
@@ -342,8 +419,9 @@ class _CaseReader:
             return None
         if body.get("fails") is None:
             names = step.fact_names if step else [entry.key for entry in body.entries]
-            Section(body, where, self._reading, names)
-            return Gives(plain(body))
+            section = Section(body, where, self._reading, [*names, TAKES])
+            facts = {e.key: plain(e.value) for e in body.entries if e.key != TAKES}
+            return Gives(facts, section.duration_s(TAKES) or 0.0)
         section = Section(body, where, self._reading, FAILURE_KEYS)
         section.require("message")
         phases: dict[str, Phase] = {phase: phase for phase in get_args(Phase)}
@@ -352,6 +430,7 @@ class _CaseReader:
             message=section.text("message"),
             phase=phases.get(section.choice("phase", list(phases), "")),
             retry_after_s=section.duration_s("retry_after"),
+            takes_s=section.duration_s(TAKES) or 0.0,
         )
 
     # --- what people do ------------------------------------------------------------------------
@@ -366,20 +445,45 @@ class _CaseReader:
             self._reading.add(body.mark, where, f"An act is one of {kinds}.")
             return None
         section = Section(body, where, self._reading, (kind, *_ACT_KEYS[kind]))
-        section.require(*(key for key in _ACT_KEYS[kind] if key not in _OPTIONAL))
-        step_id = "" if kind == "cancel" else section.id(kind) or ""
-        entry = section.entry(kind)
-        step = self._step(step_id, entry.value, section.path(kind)) if step_id and entry else None
+        section.require(*_NEEDED.get(kind, ("by",)))
+        key, step = self._acts_on(section, kind)
         choices: dict[str, Choice] = {choice: choice for choice in get_args(Choice)}
         return Act(
             kind=kind,
-            step=step_id,
+            step=key,
             by=section.text("by"),
             groups=tuple(section.ids("groups", "a group")),
             reason=section.text("reason"),
             values=self._values(section, step),
             choice=choices.get(section.choice("choice", list(choices), "")),
+            undo=kind == "cancel" and self._truth(section, "undo"),
+            at_s=section.duration_s("at"),
         )
+
+    def _acts_on(self, section: Section, kind: ActKind) -> tuple[str, Step | None]:
+        """Return the key of the step that an act is about, and the step if there is one."""
+        entry = section.entry(kind)
+        if kind in OF_THE_RUN:
+            if not self._truth(section, kind):
+                section.wrong(kind, f"Write {kind}: true, or leave it out.")
+            return "", None
+        if entry is None or isinstance(entry.value, Broken):
+            return "", None
+        key = entry.value.value if isinstance(entry.value, Scalar) else None
+        if not isinstance(key, str):
+            section.wrong(kind, "Here goes a step's key, as text.")
+            return "", None
+        return key, self._step(key, entry.value.mark, section.path(kind))
+
+    def _truth(self, section: Section, key: str) -> bool:
+        entry = section.entry(key)
+        if entry is None or isinstance(entry.value, Broken):
+            return entry is not None
+        value = entry.value.value if isinstance(entry.value, Scalar) else None
+        if not isinstance(value, bool):
+            section.wrong(key, "Here goes true or false.")
+            return True
+        return value
 
     def _values(self, section: Section, step: Step | None) -> Mapping[str, Any]:
         if not section.has("answer"):
@@ -403,24 +507,43 @@ class _CaseReader:
         if body is None:
             return Expect(RunStatus.DONE)
         body.require("status")
-        statuses: dict[str, str] = {}
-        steps = body.map("steps", "a mapping of steps to statuses")
-        if steps is not None:
-            section = Section(steps, body.path("steps"), self._reading, self._ids(steps))
-            for step_id in self._ids(steps):
-                if section.has(step_id):
-                    statuses[step_id] = section.choice(step_id, STEP_STATUSES, "done")
-        order = body.ids("order", "a step")
-        for step_id, (mark, where) in order.items():
-            self._step(step_id, Broken(mark), where)
+        commands = [
+            node.value
+            for node, where in body.items("commands", "commands")
+            if self._is_command(node, where)
+        ]
+        outputs = body.map("outputs", "a mapping of outputs to values")
         return Expect(
             status=RunStatus(body.choice("status", [each.value for each in RunStatus], "done")),
-            steps=statuses,
-            order=tuple(order),
+            steps=self._statuses(body),
+            order=self._steps(body, "order"),
             reason=body.text("reason"),
+            undone=self._steps(body, "undone") if body.has("undone") else None,
+            commands=tuple(map(str, commands)) if body.has("commands") else None,
+            outputs=plain(outputs) if outputs is not None else None,
         )
 
-    def _ids(self, node: Map) -> list[str]:
-        if self._runbook is not None:
-            return [step.id for step in self._runbook.steps]
-        return [entry.key for entry in node.entries]
+    def _statuses(self, body: Section) -> dict[str, str]:
+        steps = body.map("steps", "a mapping of steps to statuses")
+        if steps is None:
+            return {}
+        keys = [entry.key for entry in steps.entries]
+        section = Section(steps, body.path("steps"), self._reading, keys)
+        for entry in steps.entries:
+            self._step(entry.key, entry.mark, section.path(entry.key))
+        return {key: section.choice(key, STEP_STATUSES, "done") for key in keys}
+
+    def _is_command(self, node: Node, where: str) -> TypeGuard[Scalar]:
+        """Tell whether a node is a command's text; report what is wrong with it."""
+        text = node.value if isinstance(node, Scalar) else None
+        verb = next((v for v in COMMANDS if str(text).startswith(f"{v} ")), "")
+        if not isinstance(text, str) or not verb:
+            known = ", ".join(f"'{verb} …'" for verb in COMMANDS)
+            self._reading.add(node.mark, where, f"A command is one of {known}.")
+            return False
+        about = text.removeprefix(verb).strip()
+        if verb != "finish":
+            self._step(about, node.mark, where)
+        elif about not in [each.value for each in RunStatus]:
+            self._reading.add(node.mark, where, f"A run does not end '{shortened(about)}'.")
+        return True

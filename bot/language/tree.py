@@ -20,7 +20,7 @@ class Literal:
 
 @dataclass(frozen=True)
 class Name:
-    """One of ``bot.language.expressions.NAMES``."""
+    """One of ``bot.language.grammar.NAMES``, or what a foreach adds to them."""
 
     offset: int
     name: str
@@ -156,5 +156,5 @@ def children(node: Node) -> tuple[Node, ...]:
             return tuple(value for _, value in node.entries)
         case Filter():
             return (node.target, *node.arguments)
-        case Call():
+        case _:
             return node.arguments

@@ -24,7 +24,7 @@ from bot.language.hints import shortened
 from bot.language.values import LARGEST_NUMBER
 
 MAX_BYTES = 256 * 1024
-MAX_DEPTH = 20
+MAX_DEPTH = 32
 MAX_NODES = 10_000
 MAX_PROBLEMS = 100
 """A file with more is not a slip; the rest is not listed."""
@@ -126,7 +126,7 @@ def plain(node: Node) -> Any:
             return [plain(item) for item in node.items]
         case Map():
             return {entry.key: plain(entry.value) for entry in node.entries}
-        case Broken():
+        case _:
             return None
 
 
@@ -371,6 +371,6 @@ def leaves(node: Node, where: str) -> Iterator[tuple[Scalar | Broken, str]]:
         case List():
             for index, item in enumerate(node.items):
                 yield from leaves(item, f"{where}[{index}]")
-        case Map():
+        case _:
             for entry in node.entries:
                 yield from leaves(entry.value, path_of(where, entry.key))

@@ -13,15 +13,16 @@ class Ask(Frozen):
     A question that waits for people. ``token`` is opaque and in the buttons; everything else is
     looked up here when one is clicked.
 
-    ``digest`` is the plan's, for approvals. ``body`` holds what the question needs: the plan,
-    the fields of an answer, or the choices of a decision.
+    ``digest`` is the card's, for approvals. ``body`` holds what the question needs: the plan,
+    the fields of an answer, or the choices of a decision. A ``review`` is of a broken glass: it
+    belongs to no step's status and outlives its run.
     """
 
     token: str
     incident_id: str
     run_id: str
     step_id: str
-    kind: Literal["approval", "answer", "decision"]
+    kind: Literal["approval", "answer", "decision", "review"]
     digest: str = ""
     groups: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()

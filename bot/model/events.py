@@ -1,8 +1,8 @@
 """What happens to a run. The engine turns these into commands; the journal keeps them.
 
 ``step`` is a step's key: its id, or, inside a ``foreach`` or a called runbook, the path to it
-(``each.2.rotate``, ``contain.close``). Every event has ``at``, set from the injected clock by whoever makes it. Events never hold a
-secret: they are redacted before they are journaled.
+(``each.2.rotate``, ``contain.close``). Every event has ``at``, set from the injected clock by
+whoever makes it. Events never hold a secret: they are redacted before they are journaled.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Literal
 
 from bot.model.base import Frozen
 
-Verb = Literal["approve", "reject", "answer", "retry", "skip", "stop", "done"]
+Verb = Literal["approve", "reject", "override", "answer", "retry", "skip", "stop", "done", "review"]
 
 
 class Button(Frozen):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bot.errors import NotAllowed, NotFound, StoreUnavailable
+from bot.errors import NotAllowed, StoreUnavailable
 from bot.language.inputs import bind
 from bot.language.runbook import Input, Runbook
 from bot.model.ask import Ask
@@ -65,16 +65,14 @@ class Service:
 
     def fields_of(self, ask: Ask) -> Mapping[str, Input]:
         """Return the declared fields of a manual step's question."""
-        with self.store.read() as tx:
-            run = tx.run(ask.run_id).run
-        manual = self.recorder.runbook_of(run).step(ask.step_id).manual
-        if manual is None:
-            raise NotFound(f"{ask.step_id} of {ask.run_id} asks for no answer.")
-        return manual.fields
+        return self.people.manual_of(ask).fields
 
-    def foresee(self, runbook: Runbook, inputs: Mapping[str, Any]) -> list[Foreseen]:
-        """Return what the runbook would do with these (bound) inputs; reads only."""
-        return self.performer.foresee(runbook, inputs)
+    def foresee(
+        self, runbook: Runbook, inputs: Mapping[str, Any], person: Person
+    ) -> list[Foreseen]:
+        """Return what the runbook would do with these (bound) inputs, were this person to start it;
+        reads only."""
+        return self.performer.foresee(runbook, inputs, self.groups, person.actor)
 
     def health(self) -> dict[str, Any]:
         """Return what works: ``store`` is ``ok`` or why it cannot be used, likewise the rest."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import yaml
 
+from bot.engine.places import Place, every
 from bot.engine.state import RunState, StepState, StepStatus
 from bot.language.runbook import Runbook, Step
+from bot.model import events
 from bot.model.ask import Ask
-from bot.model.commands import AskApproval, AskDecision, AskPerson
+from bot.model.commands import AskApproval, AskDecision, AskPerson, Remind
 from bot.model.containment import Containment
 from bot.model.incident import Incident, Run, RunStatus
 from bot.model.message import Button, Message
@@ -36,18 +40,23 @@ _MARK = {
 MAX_COUNTS = 4
 """Counts of a step in the live message."""
 
+MAX_LINES = 40
+"""Steps in the live message; what it cannot hold is counted."""
+
 MAX_CODE = 2_400
 """Characters of a plan in a message; Slack's text objects end at 3,000."""
 
 
 def run_card(incident: Incident, run: Run, runbook: Runbook, state: RunState) -> Message:
     """The live message of a run: every step with where it stands."""
-    lines = []
-    for step in runbook.steps:
-        current = state.steps[step.id]
-        what = step.uses or "a person's answer"
-        found = _found(step, current)
-        lines.append(f"{_MARK[current.status]} {step.id}  {what}{found}{_step_suffix(current)}")
+    lines = [
+        _step_line(place, state.step(place.key))
+        for place in every(runbook, state)
+        if not _is_tidied_away(place, state)
+    ]
+    if len(lines) > MAX_LINES:
+        more = len(lines) - MAX_LINES
+        lines = [*lines[:MAX_LINES], f"… and {more} more: firedoor status {run.id}"]
     facts = [
         ("Incident", f"{incident.id}, {incident.severity.value}, {incident.status.value}"),
         ("Runbook", f"{runbook.name} ({run.runbook_digest[:12]})"),
@@ -65,9 +74,44 @@ def run_card(incident: Incident, run: Run, runbook: Runbook, state: RunState) ->
     )
 
 
+def _step_line(place: Place, current: StepState) -> str:
+    step = place.step
+    depth = place.key.count(".")
+    mark, name = _MARK[current.status], place.key
+    found, suffix = _found(step, current), _step_suffix(current)
+    return f"{'  ' * depth}{mark} {name}  {what_it_does(step)}{found}{suffix}"
+
+
+def what_it_does(step: Step) -> str:
+    """Return in a few words what a step is there for."""
+    if step.parallel is not None:
+        count = len(step.parallel.branches)
+        return f"{count} branches side by side" + (
+            ", one will do" if step.parallel.join == "any" else ""
+        )
+    if step.foreach is not None:
+        return f"for each {step.foreach.name}"
+    if step.call is not None:
+        return f"the runbook {step.call.runbook}"
+    return step.uses or "a person's answer"
+
+
+def _is_tidied_away(place: Place, state: RunState) -> bool:
+    """Leave out iterations that are done; what waits or went wrong is worth a line."""
+    if place.frame.outer is None:
+        return False
+    return state.step(place.key).status in (
+        StepStatus.DONE,
+        StepStatus.SKIPPED,
+        StepStatus.PENDING,
+    )
+
+
 def _run_status(state: RunState) -> str:
     if state.status is not RunStatus.RUNNING:
         return state.status.value
+    if state.paused is not None:
+        return f"paused by {state.paused_by}"
     waiting = [
         f"{step_id} ({step.status.value.replace('_', ' ')})"
         for step_id, step in state.steps.items()
@@ -99,31 +143,77 @@ def _step_suffix(step: StepState) -> str:
 
 
 def approval_card(incident: Incident, command: AskApproval, ask: Ask) -> Message:
-    """The plan, who may approve it, and the buttons."""
+    """The plans, who may approve them, and the buttons."""
+    steps = [command.step, *command.also]
+    buttons = [
+        Button(label="Approve", verb="approve", token=ask.token, style="primary"),
+        Button(label="Reject", verb="reject", token=ask.token, style="danger"),
+    ]
+    context = "An approval holds for exactly this plan. If the plan changes, you are asked anew."
+    if command.also:
+        context = f"One approval is for all {len(steps)} steps; one rejection is as well. {context}"
+    if command.break_glass:
+        buttons.append(Button(label="Break glass", verb="override", token=ask.token))
+        context += f" In an emergency {command.break_glass} may go on alone, with a reason."
+    summaries = (command.plan.summary, *(plan.summary for plan in command.also.values()))
     return Message(
-        title=f"{incident.id}: approve {command.step}?",
-        paragraphs=(command.plan.summary,),
+        title=f"{incident.id}: approve {', '.join(steps)}?"[:140],
+        paragraphs=tuple(summaries[:10]),
         facts=(
             ("Needs", f"{command.required} of {', '.join(command.groups)}"),
-            ("Plan", command.plan.digest[:12]),
+            ("Plan", ask.digest[:12]),
             ("Until", _until(command.expires_at)),
         ),
-        code=plan_text(command.plan),
-        buttons=(
-            Button(label="Approve", verb="approve", token=ask.token, style="primary"),
-            Button(label="Reject", verb="reject", token=ask.token, style="danger"),
-        ),
-        context="An approval holds for exactly this plan. If the plan changes, you are asked anew.",
+        code=plans_text({command.step: command.plan, **command.also}),
+        buttons=tuple(buttons),
+        context=context,
     )
 
 
 def answer_card(incident: Incident, command: AskPerson, ask: Ask) -> Message:
     """A manual step's question."""
+    asked = [("Asked of", command.assignee)] if command.assignee else []
+    due = [("Due", _until(command.due_at))] if command.due_at else []
     return Message(
         title=f"{incident.id}: {command.step} needs an answer",
         paragraphs=(command.ask,),
-        facts=(("Until", _until(command.expires_at)),),
+        facts=(*asked, *due, ("Until", _until(command.expires_at))),
         buttons=(Button(label="Answer", verb="answer", token=ask.token, style="primary"),),
+    )
+
+
+def reminder_card(incident: Incident, ask: Ask, command: Remind, now: datetime) -> Message:
+    """A question that still waits, said again."""
+    waited_min = int((now - ask.asked_at).total_seconds() // 60)
+    state = "is overdue" if command.overdue else "still needs an answer"
+    who = f" of {', '.join(ask.groups)}" if ask.groups else ""
+    return Message(
+        title=f"{incident.id}: {ask.step_id} {state}",
+        paragraphs=(str(ask.body.get("ask", "")), f"Asked{who} {waited_min} min ago."),
+        buttons=(Button(label="Answer", verb="answer", token=ask.token, style="primary"),),
+    )
+
+
+def override_card(incident: Incident, event: events.Overridden) -> Message:
+    """The glass was broken; for the channel where everybody looks."""
+    return Message(
+        title=f"{incident.id}: glass broken at {event.step}"[:140],
+        paragraphs=(
+            f"{event.by} let {event.step} go on without its approval.",
+            f"Reason: {event.reason}",
+        ),
+        context="Somebody else has to review this.",
+    )
+
+
+def review_card(incident: Incident, ask: Ask, event: events.Overridden) -> Message:
+    """The glass was broken, and who is to look at it."""
+    return override_card(incident, event).model_copy(
+        update={
+            "facts": (("Review by", ", ".join(ask.groups)),),
+            "buttons": (Button(label="Review", verb="review", token=ask.token, style="primary"),),
+            "context": f"The review is mandatory, and not for {event.by}.",
+        }
     )
 
 
@@ -192,7 +282,15 @@ def channel_name(incident: Incident, runbook_id: str) -> str:
     return f"{incident.id.lower()}-{runbook_id}"[:80]
 
 
-def plan_text(plan: Plan) -> str:
+def plans_text(plans: Mapping[str, Plan]) -> str:
+    """The differences of one plan, or of several with their steps' names between them."""
+    if len(plans) == 1:
+        return plan_text(next(iter(plans.values())))
+    share = MAX_CODE // len(plans)
+    return "\n".join(f"# {key}\n{plan_text(plan, share)}" for key, plan in plans.items())
+
+
+def plan_text(plan: Plan, limit: int = MAX_CODE) -> str:
     """The difference between before and after, cut where a message could not hold it."""
     if plan.before is None and plan.after is None:
         lines = _lines(plan.params)
@@ -201,9 +299,9 @@ def plan_text(plan: Plan) -> str:
         # The first two lines name files; every other one of content begins with a sign or space.
         lines = [line for line in [*diff][2:] if not line.startswith("@@")]
     text = "\n".join(lines)
-    if len(text) <= MAX_CODE:
+    if len(text) <= limit:
         return text
-    return text[:MAX_CODE] + "\n… (the whole plan: firedoor timeline --full)"
+    return text[:limit] + "\n… (the whole plan: firedoor timeline --full)"
 
 
 def _lines(value: Any) -> list[str]:

@@ -7,14 +7,17 @@ between loses nothing: the keeper converges again.
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 
 from bot.action import Gateway
 from bot.errors import (
     BadInput,
     FiredoorError,
+    LeaseLost,
     NotFound,
     ProviderRefused,
     StoreUnavailable,
@@ -27,6 +30,13 @@ Changed = Callable[[Transaction, Containment, str], None]
 """Called in the transaction that changes a containment, with what happened to it."""
 
 
+OnlyOne = Callable[[str, float], AbstractContextManager[None]]
+"""Holds a lock of this name over all workers; raises ProviderUnreachable after so many seconds."""
+
+WRITER_TIMEOUT_S = 20.0
+"""How long another worker's writing to the same gateway is waited for."""
+
+
 class ContainmentDesk:
     """Implements ``bot.action.Containments``; one writer per gateway at a time."""
 
@@ -36,7 +46,10 @@ class ContainmentDesk:
         gateways: Mapping[str, Gateway],
         clock: Clock,
         on_expired: Changed = lambda _tx, _containment, _what: None,
+        only_one: OnlyOne = lambda _name, _timeout_s: nullcontext(),
     ) -> None:
+        self._only_one = only_one
+        self._check: Callable[[], None] = lambda: None
         self._store = store
         self._gateways = gateways
         self._clock = clock
@@ -44,6 +57,24 @@ class ContainmentDesk:
         self._locks = {name: threading.Lock() for name in gateways}
         self._drifting: set[str] = set()
         self._converged: dict[str, str] = {}
+
+    def bound(self, store: Store, check: Callable[[], None]) -> ContainmentDesk:
+        """
+        Return this desk as one who may lose the right to act uses it.
+
+        Args:
+            store: Refuses to write once the right is lost.
+            check: Raises LeaseLost then; called right before each writing to a gateway.
+        """
+        mine = copy.copy(self)
+        mine._store, mine._check = store, check
+        return mine
+
+    @contextmanager
+    def _writer(self, name: str) -> Iterator[None]:
+        """Be the only one, of all threads and workers, that writes to a gateway."""
+        with self._locks[name], self._only_one(f"gateway {name}", WRITER_TIMEOUT_S):
+            yield
 
     # --- what actions use ----------------------------------------------------------------------
 
@@ -77,7 +108,7 @@ class ContainmentDesk:
 
     def hold(self, containment: Containment) -> None:
         self.gateway(containment.gateway)
-        with self._locks[containment.gateway]:
+        with self._writer(containment.gateway):
             with self._store.begin() as tx:
                 is_new = tx.containment(containment.id) is None
                 if is_new:
@@ -95,7 +126,7 @@ class ContainmentDesk:
 
     def lift(self, containment_ids: Sequence[str], by: str) -> None:
         for name in self.release(containment_ids, by):
-            with self._locks[name]:
+            with self._writer(name):
                 self._converge(name)
 
     def release(self, containment_ids: Sequence[str], by: str) -> list[str]:
@@ -168,7 +199,7 @@ class ContainmentDesk:
         for name in names:
             try:
                 call(name)
-            except StoreUnavailable:
+            except (StoreUnavailable, LeaseLost):
                 raise
             except FiredoorError as error:
                 self._note_drift(name, "", None, str(error))
@@ -181,7 +212,7 @@ class ContainmentDesk:
         ours (an expiry, a lift by the command line) is not.
         """
         gateway = self.gateway(name)
-        with self._locks[name]:
+        with self._writer(name):
             wanted = gateway.version_of([c.control for c in self.in_force(name)])
             try:
                 seen = gateway.observe()
@@ -192,7 +223,7 @@ class ContainmentDesk:
                 self._converged[name] = wanted
                 self._drifting.discard(name)
                 return True
-            if seen != self._brought_to(name):
+            if not self._is_ours(name, seen):
                 self._note_drift(name, wanted, seen, "")
             try:
                 self._converge(name)
@@ -214,6 +245,7 @@ class ContainmentDesk:
 
     def _converge(self, name: str) -> None:
         controls = [containment.control for containment in self.in_force(name)]
+        self._check()
         version = self._gateways[name].converge(controls)
         self._converged[name] = version
         with self._store.begin() as tx:
@@ -223,13 +255,15 @@ class ContainmentDesk:
                 body={"gateway": name, "version": version, "controls": len(controls)},
             )
 
-    def _brought_to(self, name: str) -> str | None:
-        """Return the version that we last brought a gateway to, also before a restart."""
-        if name in self._converged:
-            return self._converged[name]
+    def _is_ours(self, name: str, seen: str | None) -> bool:
+        """Tell whether we last brought a gateway to what it holds: here, in another worker, or
+        before a restart."""
+        if self._converged.get(name) == seen:
+            return True
         with self._store.read() as tx:
             converged = [r.body for r in tx.records(kind="gateway_converged")]
-        return next((b["version"] for b in reversed(converged) if b["gateway"] == name), None)
+        last = next((b["version"] for b in reversed(converged) if b["gateway"] == name), None)
+        return bool(seen == last)
 
     def _note_drift(self, name: str, wanted: str, seen: str | None, message: str) -> None:
         if name in self._drifting:

@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bot.errors import BadInput, NotFound
+from bot.engine import RunState, StepStatus
+from bot.errors import BadInput, NotFound, Refused
 from bot.language.inputs import bind, match
-from bot.language.runbook import InputType, Runbook
+from bot.language.runbook import InputType, Runbook, within
 from bot.model.alert import Alert
 from bot.model.ask import Parcel
 from bot.model.base import Frozen
 from bot.model.endpoint import Endpoint
-from bot.model.events import RunStarted
+from bot.model.events import Cancelled, RunStarted
 from bot.model.incident import Incident, IncidentStatus, Origin, Run, StartRun
 from bot.model.message import Message
-from bot.ports import Clock, Runner, Store, Transaction
+from bot.ports import Clock, Runner, Store, StoredRun, Transaction
 from bot.service import cards
-from bot.service.people import Groups
+from bot.service.people import Groups, Person
 from bot.service.record import Recorder
 
 
@@ -195,6 +196,63 @@ class Incidents:
         self._runner.start(started.run.id)
         return started
 
+    def rerun(self, run_id: str, step_id: str, person: Person) -> Run:
+        """Start a new run from a step of another on, in its incident, of the very same runbook.
+
+        What the steps before it left is kept, and none of them is run again. A live run is ended
+        for it, with its changes as they are.
+
+        Raises:
+            NotFound: There is no such run, or no such step at the top level of its runbook.
+
+            Refused: One of its effects is under way, or it is coming to its end.
+        """
+        now = self._clock.now()
+        with self._store.begin() as tx:
+            stored = tx.run(run_id)
+            state = RunState.model_validate(stored.state)
+            runbook = self._recorder.runbook_of(stored.run)
+            kept = kept_before(runbook, state, step_id, run_id)
+            if not stored.run.status.is_final:
+                self._end_for_rerun(tx, stored, state, step_id, person)
+            run = tx.add_run(
+                incident_id=stored.run.incident_id,
+                runbook_id=stored.run.runbook_id,
+                runbook_digest=stored.run.runbook_digest,
+                runbook_text=stored.run.runbook_text,
+                called_texts=stored.run.called_texts,
+                origin=Origin(kind="person", actor=person.actor),
+                at=now,
+            )
+            started = RunStarted(
+                at=now,
+                incident_id=run.incident_id,
+                run_id=run.id,
+                inputs=state.inputs,
+                origin=run.origin,
+                alert=state.alert,
+                endpoints=state.endpoints,
+                rerun_of=run_id,
+                kept=kept,
+            )
+            self._recorder.start(tx, run, started)
+        self._runner.start(run.id)
+        return run
+
+    def _end_for_rerun(
+        self, tx: Transaction, stored: StoredRun, state: RunState, step_id: str, person: Person
+    ) -> None:
+        busy = [key for key, step in state.steps.items() if step.is_under_way and step.plan]
+        if busy or state.ending is not None:
+            what = f"{', '.join(busy)} is under way" if busy else "it is coming to its end"
+            raise Refused(
+                f"{stored.run.id} cannot be run again from {step_id} now: {what}. Pause it, wait "
+                "until its effect is done, and ask again."
+            )
+        reason = f"run again from {step_id} by {person.actor}"
+        event = Cancelled(at=self._clock.now(), by=person.actor, reason=reason)
+        self._recorder.take(tx, stored, event, state)
+
     def _open(
         self, tx: Transaction, runbook: Runbook, inputs: dict[str, Any], wish: StartRun
     ) -> Started:
@@ -250,16 +308,13 @@ class Incidents:
         run = tx.add_run(
             incident_id=incident.id,
             runbook_id=runbook.id,
-            runbook_digest=runbook.digest,
+            runbook_digest=runbook.version,
             runbook_text=runbook.text,
+            called_texts={name: book.text for name, book in runbook.called().items()},
             origin=wish.origin,
             at=now,
         )
-        keys = [
-            inputs[name]
-            for name, declared in runbook.inputs.items()
-            if declared.type is InputType.ENDPOINT and inputs.get(name)
-        ]
+        keys = _endpoints_named(runbook, inputs)
         started = RunStarted(
             at=now,
             incident_id=incident.id,
@@ -288,9 +343,58 @@ def _is_abandoned(tx: Transaction, incident: Incident, *, repeated: bool) -> boo
 
 
 def _groups_of(runbook: Runbook) -> set[str]:
-    """Return the groups that a run of this runbook may need: its owners and its approvers."""
-    approvers = {group for s in runbook.steps if s.approval for group in s.approval.groups}
-    return approvers | set(runbook.owners)
+    """Return the groups that a run of this runbook may need: its owners, its approvers, and those
+    who are asked."""
+    groups = set(runbook.owners)
+    for book in (runbook, *runbook.called().values()):
+        for step in book.every_step():
+            if step.approval:
+                groups |= {*step.approval.groups}
+            if step.manual and step.manual.assignee:
+                groups.add(step.manual.assignee)
+    return groups
+
+
+def _endpoints_named(runbook: Runbook, inputs: Mapping[str, Any]) -> list[str]:
+    """Return the endpoints that a run names: in its inputs, and literally in what it calls."""
+    keys = [
+        inputs[name]
+        for name, declared in runbook.inputs.items()
+        if declared.type is InputType.ENDPOINT and inputs.get(name)
+    ]
+    for book in (runbook, *runbook.called().values()):
+        for step in book.every_step():
+            if step.call is not None:
+                keys += [value for value in step.call.inputs.values() if isinstance(value, str)]
+    return list(dict.fromkeys(keys))
+
+
+def kept_before(
+    runbook: Runbook, state: RunState, step_id: str, run_id: str
+) -> dict[str, dict[str, Any]]:
+    """Return the states of all steps before one of the top level, as a rerun keeps them.
+
+    Raises:
+        NotFound: The top level has no such step.
+    """
+    ids = [step.id for step in runbook.steps]
+    if step_id not in ids:
+        raise NotFound(
+            f"{run_id} cannot be run again from {step_id!r}: it is none of {', '.join(ids)}."
+        )
+    before = within(runbook.steps[: ids.index(step_id)], into_loops=False)
+    heads = dict.fromkeys(step.id for step in before)
+    kept: dict[str, dict[str, Any]] = {}
+    for key in dict.fromkeys([*heads, *state.steps]):
+        if key.split(".")[0] in heads:
+            step = state.step(key)
+            changes: dict[str, Any] = {"passed": True, "left": True}
+            if not step.status.is_final:
+                changes |= {"status": StepStatus.SKIPPED, "note": f"was not over in {run_id}"}
+            kept[key] = step.model_copy(update=changes).model_dump(
+                mode="json", exclude_defaults=True
+            )
+    return kept
 
 
 def incident_key(runbook: Runbook, inputs: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from bot.errors import FiredoorError, ProviderRefused, Unreachable
+from bot.errors import FiredoorError, LeaseLost, ProviderRefused, Unreachable
 from bot.model.ask import StoredParcel
 from bot.model.incident import Incident
 from bot.model.message import MessageRef
@@ -48,7 +48,14 @@ class Outbox:
         chat: Chat | None,
         mail: Mail | None,
         fallback_channel: str | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        """
+        Args:
+            check: Raises LeaseLost if this worker may not send any more; called right before each
+                sending.
+        """
+        self._check = check
         self._store, self._clock, self._kinds = store, clock, kinds
         self._chat, self._mail = chat, mail
         self._fallback_channel = fallback_channel
@@ -86,6 +93,8 @@ class Outbox:
                 failures += 1
                 if failures == 2 or retry_after_s is not None:
                     break
+            except LeaseLost:
+                raise  # the parcel is found claimed by whoever sends now
             except FiredoorError as error:
                 self._resume_at, failures = None, 0
                 self._refused(stored, error)
@@ -104,6 +113,7 @@ class Outbox:
             tx.save_parcel(
                 stored.model_copy(update={"status": "claimed", "attempts": stored.attempts + 1})
             )
+        self._check()
         ref = send(in_doubt)
         with self._store.begin() as tx:
             current = tx.parcel(stored.parcel.key)

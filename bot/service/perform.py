@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from bot.errors import (
     Ambiguous,
     BadInput,
     FiredoorError,
+    LeaseLost,
     ProviderRefused,
     ProviderUnreachable,
     Refused,
@@ -28,10 +29,6 @@ from bot.model import events
 from bot.model.base import digest_of
 from bot.model.commands import (
     ApplyStep,
-    AskApproval,
-    AskDecision,
-    AskPerson,
-    Command,
     PlanStep,
     RunStep,
     UndoStep,
@@ -39,14 +36,16 @@ from bot.model.commands import (
 )
 from bot.model.endpoint import Endpoint
 from bot.model.events import ErrorKind, Event, Phase
-from bot.model.incident import Incident
+from bot.model.incident import Incident, Run
 from bot.model.outcome import Outcome, Proof
 from bot.model.plan import Plan
 from bot.ports import Clock, EvidenceFiles, Redactor, Store
+from bot.service.calls import CallThreads
 from bot.service.containments import ContainmentDesk
 from bot.service.context import ActionContext, Connections, IncidentEvidence, StepNotes
-from bot.service.preview import Foreseen, foresee
-from bot.service.record import Position, Recorder, position_of
+from bot.service.lease import Lease
+from bot.service.people import Groups
+from bot.service.preview import Foreseen, Preview
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,6 @@ class Performer:
         self,
         *,
         store: Store,
-        recorder: Recorder,
         clock: Clock,
         redactor: Redactor,
         files: EvidenceFiles,
@@ -78,63 +76,79 @@ class Performer:
         desk: ContainmentDesk,
         postmortem: Callable[[str], PostmortemDesk],
     ) -> None:
-        self._store, self._recorder, self._clock = store, recorder, clock
+        self._store, self._clock = store, clock
         self._redactor, self._files, self._actions = redactor, files, actions
         self._connections, self._endpoints, self._desk = connections, endpoints, desk
         self._postmortem = postmortem
-        self._calls = ThreadPoolExecutor(max_workers=32, thread_name_prefix="action")
-        self._overdue: dict[tuple[str, str], Future[Event]] = {}
+        self._threads = CallThreads()
+        self._overdue: dict[tuple[str, str], Call] = {}
 
-    def perform(self, run_id: str, position: int) -> Position:
-        """Do the run's next command and record what came of it.
+    def session(self, run: Run, lease: Lease) -> Session:
+        """Return what does the commands of one run while the lease holds."""
+        return Session(self, run, lease)
 
-        Safe to repeat after a crash: at a position that has passed it does nothing, and actions
-        observe before they repeat.
-
-        Raises:
-            StoreUnavailable: The journal cannot be written; nothing was recorded.
-        """
-        with self._store.read() as tx:
-            stored = tx.run(run_id)
-            incident = tx.incident(stored.run.incident_id)
-        current = position_of(stored)
-        if current.events != position:
-            return current
-        if stored.cancel is not None:
-            cancelled = events.Cancelled(at=self._clock.now(), **stored.cancel)
-            return self._recorder.record(run_id, position, cancelled)
-        command = current.commands[-1]
-        if isinstance(command, AskApproval | AskPerson | AskDecision):
-            return self._recorder.ask(run_id, position, command)
-        return self._recorder.record(run_id, position, self._do(incident, run_id, command))
-
-    def foresee(self, runbook: Runbook, inputs: Mapping[str, Any]) -> list[Foreseen]:
+    def foresee(
+        self, runbook: Runbook, inputs: Mapping[str, Any], groups: Groups, actor: str
+    ) -> list[Foreseen]:
         """Plan every step of a runbook that can be planned before a run. Reads only."""
-        context = self._context_of("(none)", runbook.name, "(none)", "(none)")
-        return foresee(
-            runbook,
-            inputs,
-            self._endpoints,
-            actions=self._actions,
-            context=context,
-            clock=self._clock,
-        )
+        context = self._context_of("(none)", runbook.name, "(none)", "(none)", self._store)
+        preview = Preview(actions=self._actions, context=context, groups=groups, clock=self._clock)
+        return preview.foresee(runbook, inputs, self._endpoints, actor)
 
-    def _do(self, incident: Incident, run_id: str, command: Command) -> Event:
-        assert isinstance(command, Step)  # noqa: S101  # the driver handles Wait and Finish
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no call is under way; False if one still is."""
+        return self._threads.wait_idle(timeout_s)
+
+    def begin(
+        self,
+        incident: Callable[[], Incident],
+        command: Step,
+        lease: Lease,
+        done: Callable[[], None],
+    ) -> Call:
+        """Begin a call; never a second one of the same step while a given-up one still runs."""
         action = self._actions[
             command.action if isinstance(command, PlanStep | RunStep) else command.plan.action
         ]
         phase = _PHASE[type(command)]
-        context = self._context(incident, run_id, command)
-        try:
-            return self._within_time(
-                lambda: _journalable(self._call(action, command, context)),
-                command.timeout_s or action.timeout_s,
-                (run_id, command.step),
-                f"{action.name} ({phase})",
+        what = f"{action.name} ({phase})"
+        timeout_s = command.timeout_s or action.timeout_s
+        key = (lease.run_id, command.step)
+
+        def too_long(call: Call) -> Event:
+            self._overdue[key] = call
+            error = TimedOut(
+                f"{what} took longer than {timeout_s:g} s; whether it took effect is not known "
+                "yet. A retry looks before it repeats."
             )
-        except StoreUnavailable:
+            return self._failed(command.step, phase, error)
+
+        call = Call(command.step, timeout_s, done, too_long)
+        earlier = self._overdue.get(key)
+        if earlier is not None and not earlier.has_ended:
+            error = ProviderUnreachable(
+                f"An earlier call of {what} still runs; a second one was not started. Wait for it."
+            )
+            call.run(lambda: self._failed(command.step, phase, error))
+            return call
+        self._overdue.pop(key, None)
+        self._threads.begin(
+            lambda: call.run(lambda: self._do(action, incident, command, phase, lease))
+        )
+        return call
+
+    def _do(
+        self,
+        action: Action[Any],
+        incident: Callable[[], Incident],
+        command: Step,
+        phase: Phase,
+        lease: Lease,
+    ) -> Event:
+        try:
+            context = self._context(incident(), command, lease)
+            return _journalable(self._call(action, command, context, lease))
+        except (StoreUnavailable, LeaseLost):
             raise
         except FiredoorError as error:
             return self._failed(command.step, phase, error)
@@ -148,13 +162,23 @@ class Performer:
             )
             return self._failed(command.step, phase, Ambiguous(message))
 
-    def _context(self, incident: Incident, run_id: str, command: Step) -> ActionContext:
-        context = self._context_of(incident.id, incident.title, run_id, command.step)
+    def _context(self, incident: Incident, command: Step, lease: Lease) -> ActionContext:
+        context = self._context_of(
+            incident.id, incident.title, lease.run_id, command.step, lease.store, lease
+        )
         if isinstance(command, ApplyStep):
             context = replace(context, actor=command.actor, ttl_s=command.ttl_s)
         return context
 
-    def _context_of(self, incident_id: str, title: str, run_id: str, step_id: str) -> ActionContext:
+    def _context_of(
+        self,
+        incident_id: str,
+        title: str,
+        run_id: str,
+        step_id: str,
+        store: Store,
+        lease: Lease | None = None,
+    ) -> ActionContext:
         ids = (incident_id, run_id, step_id)
         return ActionContext(
             incident_id=incident_id,
@@ -164,18 +188,20 @@ class Performer:
             actor="firedoor",
             ttl_s=None,
             endpoints=self._endpoints,
-            containments=self._desk,
-            evidence=IncidentEvidence(self._store, self._files, self._clock, *ids),
-            notes=StepNotes(self._store, self._clock, self._redactor, ids),
+            containments=self._desk.bound(store, lease.confirm) if lease else self._desk,
+            evidence=IncidentEvidence(store, self._files, self._clock, *ids),
+            notes=StepNotes(store, self._clock, self._redactor, ids),
             postmortem=self._postmortem(incident_id),
             clock=self._clock,
             connections=self._connections,
         )
 
-    def _call(self, action: Action[Any], command: Step, ctx: ActionContext) -> Event:
+    def _call(self, action: Action[Any], command: Step, ctx: ActionContext, lease: Lease) -> Event:
         match command, action:
             case RunStep(), ReadAction():
-                outcome = action.run(_read(action, command.params), ctx)
+                params = _read(action, command.params)
+                lease.check()
+                outcome = action.run(params, ctx)
                 return self._applied(command.step, outcome)
             case RunStep(), NotifyAction():
                 outcome = action.compose(_read(action, command.params), ctx)
@@ -184,7 +210,7 @@ class Performer:
                 plan = _plan(action, command.params, ctx)
                 return events.Planned(at=self._clock.now(), step=command.step, plan=plan)
             case ApplyStep(), ChangeAction():
-                return self._apply(action, command, ctx)
+                return self._apply(action, command, ctx, lease)
             case VerifyStep(), ChangeAction():
                 proof = action.verify(command.plan, ctx)
                 if not proof.ok:
@@ -192,6 +218,7 @@ class Performer:
                 outcome = Outcome(proof=proof)
                 return events.Verified(at=self._clock.now(), step=command.step, outcome=outcome)
             case UndoStep(), ChangeAction():
+                lease.confirm()
                 outcome = action.undo(command.plan, ctx)
                 return events.Undone(at=self._clock.now(), step=command.step, outcome=outcome)
             case _:
@@ -201,7 +228,9 @@ class Performer:
                     "version of the action; start a new run."
                 )
 
-    def _apply(self, action: ChangeAction[Any], command: ApplyStep, ctx: ActionContext) -> Event:
+    def _apply(
+        self, action: ChangeAction[Any], command: ApplyStep, ctx: ActionContext, lease: Lease
+    ) -> Event:
         """Apply, if the world is as planned or differs only by this step's own earlier attempt."""
         params = _read(action, command.plan.params)
         observed = action.observe(params, ctx)
@@ -209,6 +238,7 @@ class Performer:
             now = action.plan(params, observed)
             if now.digest != command.plan.digest:
                 return events.PlanDrifted(at=self._clock.now(), step=command.step, plan=now)
+        lease.confirm()
         return self._applied(command.step, action.apply(command.plan, ctx))
 
     def _applied(self, step: str, outcome: Outcome) -> Event:
@@ -224,32 +254,73 @@ class Performer:
             retry_after_s=getattr(error, "retry_after_s", None),
         )
 
-    def _within_time(
-        self, call: Callable[[], Event], timeout_s: float, key: tuple[str, str], what: str
-    ) -> Event:
-        """Call in a thread and give up after ``timeout_s``; never start a second call of the same
-        step while a given-up one still runs."""
-        overdue = self._overdue.get(key)
-        if overdue is not None and not overdue.done():
-            raise ProviderUnreachable(
-                f"An earlier call of {what} still runs; a second one was not started. Wait for it."
-            )
-        self._overdue.pop(key, None)
-        future = self._calls.submit(call)
+
+class Call:
+    """One call of an action, under way or ended."""
+
+    def __init__(
+        self,
+        step: str,
+        timeout_s: float,
+        done: Callable[[], None],
+        too_long: Callable[[Call], Event],
+    ) -> None:
+        self.step = step
+        self.deadline_s = time.monotonic() + timeout_s
+        self._done, self._too_long = done, too_long
+        self._ended = threading.Event()
+        self._event: Event | None = None
+        self._error: BaseException | None = None
+
+    def run(self, call: Callable[[], Event]) -> None:
+        """Do the work, in whatever thread; what comes of it is kept for the drive."""
         try:
-            return future.result(timeout_s)
-        except FutureTimeoutError:
-            if future.cancel():
-                raise ProviderUnreachable(
-                    f"{what} was not begun: all workers are busy. It is tried again."
-                ) from None
-            if future.done():
-                return future.result()
-            self._overdue[key] = future
-            raise TimedOut(
-                f"{what} took longer than {timeout_s:g} s; whether it took effect is not known "
-                "yet. A retry looks before it repeats."
-            ) from None
+            self._event = call()
+        except BaseException as error:  # noqa: BLE001  # it is raised again in the drive
+            self._error = error
+        self._ended.set()
+        self._done()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
+
+    def is_over(self) -> bool:
+        """Tell whether it has ended, or has taken all of its time."""
+        return self.has_ended or time.monotonic() >= self.deadline_s
+
+    def event(self) -> Event:
+        """Return what came of a call that is over.
+
+        Raises:
+            StoreUnavailable: It could not be done; it is to be begun again.
+
+            LeaseLost: It may not be done any more.
+        """
+        if not self.has_ended:
+            return self._too_long(self)
+        if self._error is not None:
+            raise self._error
+        assert self._event is not None  # noqa: S101  # set before it ended
+        return self._event
+
+
+class Session:
+    """Begins the calls of one drive."""
+
+    def __init__(self, performer: Performer, run: Run, lease: Lease) -> None:
+        self._performer, self._run, self._lease = performer, run, lease
+        self._incident: Incident | None = None
+
+    def begin(self, command: Step, done: Callable[[], None]) -> Call:
+        """Begin a call. Safe to repeat after a crash: actions observe before they repeat."""
+        return self._performer.begin(self._read_incident, command, self._lease, done)
+
+    def _read_incident(self) -> Incident:
+        if self._incident is None:
+            with self._lease.store.read() as tx:
+                self._incident = tx.incident(self._run.incident_id)
+        return self._incident
 
 
 def _plan(action: ChangeAction[Any], params: Mapping[str, Any], ctx: ActionContext) -> Plan:

@@ -7,25 +7,37 @@ repeat any of its steps after a crash.
 
 from __future__ import annotations
 
+import copy
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bot.action import Action
 from bot.engine import RunState, StepStatus, advance
+from bot.engine.places import find
 from bot.language.load import load
 from bot.language.runbook import Runbook
 from bot.model import events
 from bot.model.ask import Ask, Parcel
-from bot.model.commands import COMMAND, AskApproval, AskDecision, AskPerson, Command, Finish
+from bot.model.commands import (
+    COMMAND,
+    AskApproval,
+    AskDecision,
+    AskPerson,
+    Command,
+    Finish,
+    Remind,
+)
 from bot.model.events import Event
 from bot.model.incident import Incident, IncidentStatus, Run, RunStatus
 from bot.model.message import Message
 from bot.model.outcome import Notice
 from bot.ports import Clock, Redactor, Store, StoredRun, Transaction
 from bot.service import cards
+from bot.service.lease import Lease
 
 _ASK_STATUS = {
     "approval": StepStatus.AWAITING_APPROVAL,
@@ -33,6 +45,9 @@ _ASK_STATUS = {
     "decision": StepStatus.AWAITING_DECISION,
 }
 _STATUS_ORDER = list(IncidentStatus)
+
+Question = AskApproval | AskPerson | AskDecision | Remind
+"""Commands that are done by putting a message before people."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +67,75 @@ class Recorder:
         clock: Clock,
         redactor: Redactor,
         actions: Mapping[str, Action[Any]],
+        announce_in: str | None = None,
     ) -> None:
+        """
+        Args:
+            announce_in: The channel in which a broken glass is announced, besides the incident's.
+        """
         self._store, self._clock, self._redactor = store, clock, redactor
-        self._actions = actions
+        self._actions, self._announce_in = actions, announce_in
         self._runbooks: dict[str, Runbook] = {}
+        self._lease: Lease | None = None
+        self._known: tuple[StoredRun, RunState | None] | None = None
+
+    # --- of one drive ---------------------------------------------------------------------------
+
+    def fenced(self, lease: Lease) -> Recorder:
+        """Return a recorder for one drive: it writes only while the lease holds.
+
+        While it does, nobody else writes the run, so it need not be read again each time.
+        """
+        mine = copy.copy(self)
+        mine._store, mine._lease = lease.store, lease
+        return mine
+
+    def know(self, stored: StoredRun) -> None:
+        self._known = (stored, None)
+
+    def release(self, run_id: str, due_at: datetime | None) -> bool:
+        """Give the lease back; False, if a message has come that is to be taken first."""
+        assert self._lease is not None  # noqa: S101  # a drive's recorder has one
+        with self._store.begin() as tx:
+            return tx.release(run_id, fence=self._lease.fence, due_at=due_at)
+
+    def next_message(self, run_id: str) -> Event | None:
+        with self._store.read() as tx:
+            message = tx.next_message(run_id)
+        return None if message is None else message[1]
+
+    def put_away(self, run_id: str) -> None:
+        """Take the next message out of the mailbox, unheard."""
+        with self._store.begin() as tx:
+            message = tx.next_message(run_id)
+            if message is not None:
+                tx.take_message(message[0])
+
+    @contextmanager
+    def _begin(self) -> Iterator[Transaction]:
+        try:
+            with self._store.begin() as tx:
+                yield tx
+        except BaseException:
+            self._known = None  # whether it was committed is not known
+            raise
+
+    def _stands(self, tx: Transaction, run_id: str) -> tuple[StoredRun, RunState | None]:
+        if self._lease is None:
+            return tx.run(run_id), None
+        if self._known is None:
+            self._known = (tx.run(run_id), None)
+        return self._known
+
+    # --- events ---------------------------------------------------------------------------------
 
     def runbook_of(self, run: Run) -> Runbook:
         """Read the run's pinned text; an edit of the file since changes nothing here."""
         if run.runbook_digest not in self._runbooks:
             file = f"{run.runbook_id} (pinned by {run.id})"
-            self._runbooks[run.runbook_digest] = load(run.runbook_text, file, self._actions)
+            self._runbooks[run.runbook_digest] = load(
+                run.runbook_text, file, self._actions, run.called_texts
+            )
         return self._runbooks[run.runbook_digest]
 
     def position(self, run_id: str) -> Position:
@@ -74,12 +148,13 @@ class Recorder:
 
     def start(self, tx: Transaction, run: Run, started: events.RunStarted) -> None:
         """Record a new run's first event, in the transaction that made the run."""
-        self._take(tx, StoredRun(run=run, state={}, events=0, commands=()), started, None)
+        self.take(tx, StoredRun(run=run, state={}, events=0, commands=()), started, None)
 
     def give_up(self, run_id: str, reason: str) -> Position:
         """End a run that cannot be driven any more, without asking the engine."""
-        with self._store.begin() as tx:
+        with self._begin() as tx:
             stored = tx.run(run_id)
+            self._known = None
             now = self._clock.now()
             finish = Finish(status=RunStatus.FAILED, reason=reason)
             tx.append(
@@ -107,32 +182,38 @@ class Recorder:
 
     def record(self, run_id: str, position: int, event: Event) -> Position:
         """Take an event into account, unless the run is already past this position."""
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
-            return self._take(tx, stored, event, RunState.model_validate(stored.state))
+            return self.take(tx, stored, event, state or RunState.model_validate(stored.state))
 
     def take_message(self, run_id: str, position: int) -> Position:
         """Take the next message of the mailbox into account; without one, note that time passed.
 
         The message leaves the mailbox in the transaction that records it: it counts once.
         """
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
-            state = RunState.model_validate(stored.state)
+            state = state or RunState.model_validate(stored.state)
             message = tx.next_message(run_id)
             if message is None:
-                return self._take(tx, stored, events.TimerFired(at=self._clock.now()), state)
+                return self.take(tx, stored, events.TimerFired(at=self._clock.now()), state)
             number, event = message
             tx.take_message(number)
-            return self._take(tx, stored, event, state)
+            return self.take(tx, stored, event, state)
 
-    def _take(
+    def take(
         self, tx: Transaction, stored: StoredRun, event: Event, state: RunState | None
     ) -> Position:
+        """Take an event into account, in a transaction that holds the run as it is stored.
+
+        Whoever drives the run under a lease, and is not us, finds it gone.
+        """
+        if self._lease is None and stored.events:
+            tx.take_away(stored.run.id, now=self._clock.now())
         runbook = self.runbook_of(stored.run)
         event = type(event).model_validate(self._redactor.json(event.model_dump(mode="json")))
         after, commands = advance(runbook, state, event)
@@ -155,15 +236,18 @@ class Recorder:
                 "ended_at": event.at if after.status.is_final else None,
             }
         )
-        tx.save_run(
-            run,
-            state=after.model_dump(mode="json"),
-            events=stored.events + 1,
-            commands=dumped,
-        )
+        dumped_state = after.model_dump(mode="json")
+        tx.save_run(run, state=dumped_state, events=stored.events + 1, commands=dumped)
+        if self._lease is not None:
+            now = StoredRun.model_construct(
+                run=run, state=dumped_state, events=stored.events + 1, commands=tuple(dumped)
+            )
+            self._known = (now, after)
         incident = self._advance_incident(tx, incident, runbook, after, event)
         self._close_asks(tx, run, after, event)
         self._queue_notices(tx, run, event)
+        if isinstance(event, events.Overridden) and after.step(event.step).overridden:
+            self._announce_override(tx, incident, run, event)
         self._queue_card(tx, incident, run, runbook, after, event.at)
         return Position(stored.events + 1, commands)
 
@@ -179,9 +263,10 @@ class Recorder:
     ) -> Incident:
         """Move the incident's status forward when a step that reaches one is done."""
         step_id = getattr(event, "step", None)
-        if step_id is None or state.steps[step_id].status is not StepStatus.DONE:
+        if step_id is None or state.step(step_id).status is not StepStatus.DONE:
             return incident
-        uses = runbook.step(step_id).uses
+        place = find(runbook, state, step_id)
+        uses = place.step.uses if place else None
         reached = self._actions[uses].reaches if uses else None
         if reached is None or _STATUS_ORDER.index(reached) <= _STATUS_ORDER.index(incident.status):
             return incident
@@ -200,9 +285,13 @@ class Recorder:
     def _close_asks(self, tx: Transaction, run: Run, state: RunState, event: Event) -> None:
         """Close every question that the run no longer waits for; show progress on the others."""
         for ask in tx.open_asks(run.id):
-            step = state.steps[ask.step_id]
+            if ask.kind == "review":
+                continue  # it outlives the run
+            step = state.step(ask.step_id)
+            # Version 0.1 asked about the plan alone.
+            digest = step.card or (step.plan.digest if step.plan else "")
             open_still = step.status is _ASK_STATUS[ask.kind] and (
-                ask.kind != "approval" or (step.plan and step.plan.digest == ask.digest)
+                ask.kind != "approval" or digest == ask.digest
             )
             card = Message.model_validate(ask.body["card"])
             if open_still:
@@ -215,7 +304,12 @@ class Recorder:
                 continue
             text = _ending(event, step.note)
             tx.save_ask(ask.model_copy(update={"closed": text}))
-            self._update_ask(tx, ask, cards.closed(card, text), event.at)
+            self.close_card(tx, ask, text)
+
+    def close_card(self, tx: Transaction, ask: Ask, text: str) -> None:
+        """Let a question's message say how it ended."""
+        card = Message.model_validate(ask.body["card"])
+        self._update_ask(tx, ask, cards.closed(card, text), self._clock.now())
 
     def _update_ask(self, tx: Transaction, ask: Ask, card: Message, at: datetime) -> None:
         key = ask_key(ask)
@@ -253,16 +347,53 @@ class Recorder:
             )
             tx.put_parcel(update, at, replace=True)
 
-    def ask(
-        self, run_id: str, position: int, command: AskApproval | AskPerson | AskDecision
-    ) -> Position:
+    def _announce_override(
+        self, tx: Transaction, incident: Incident, run: Run, event: events.Overridden
+    ) -> None:
+        """Tell everybody that the glass was broken, and ask somebody else for a review."""
+        asked = next(a for a in reversed(tx.asks(run.id)) if a.step_id == event.step)
+        review = Ask(
+            token=secrets.token_urlsafe(24),
+            incident_id=incident.id,
+            run_id=run.id,
+            step_id=event.step,
+            kind="review",
+            groups=asked.groups,
+            excluded=(event.by,),
+            asked_at=event.at,
+            body={"by": event.by, "reason": event.reason},
+        )
+        card = cards.review_card(incident, review, event)
+        review = review.model_copy(update={"body": {**review.body, "card": card.model_dump()}})
+        tx.add_ask(review)
+        keys = {ask_key(review): "", f"{ask_key(review)}:announced": self._announce_in}
+        for key, to in keys.items():
+            if to is not None:
+                message = card if not to else cards.override_card(incident, event)
+                parcel = Parcel(
+                    key=key,
+                    incident_id=incident.id,
+                    run_id=run.id,
+                    step_id=event.step,
+                    kind="post",
+                    to=to,
+                    message=message,
+                )
+                tx.put_parcel(parcel, event.at)
+
+    def ask(self, run_id: str, position: int, command: Question) -> Position:
         """Put a question before people: the ask, its message and the event, in one transaction."""
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
+        with self._begin() as tx:
+            stored, state = self._stands(tx, run_id)
             if stored.events != position:
                 return position_of(stored)
             now = self._clock.now()
             incident = tx.incident(stored.run.incident_id)
+            state = state or RunState.model_validate(stored.state)
+            if isinstance(command, Remind):
+                self._remind(tx, incident, stored.run, command, now)
+                reminded = events.Reminded(at=now, step=command.step)
+                return self.take(tx, stored, reminded, state)
             ask = _ask_of(command, stored.run, now)
             card = _card_of(incident, command, ask)
             ask = ask.model_copy(update={"body": {**ask.body, "card": card.model_dump()}})
@@ -276,8 +407,23 @@ class Recorder:
                 message=card,
             )
             tx.put_parcel(parcel, now)
-            state = RunState.model_validate(stored.state)
-            return self._take(tx, stored, events.Asked(at=now, step=command.step), state)
+            return self.take(tx, stored, events.Asked(at=now, step=command.step), state)
+
+    def _remind(
+        self, tx: Transaction, incident: Incident, run: Run, command: Remind, now: datetime
+    ) -> None:
+        """Say once more that a question waits. Without an open question there is nothing to say."""
+        for ask in tx.open_asks(run.id):
+            if ask.step_id == command.step and ask.kind == "answer":
+                parcel = Parcel(
+                    key=f"{ask_key(ask)}:reminder:{command.number}",
+                    incident_id=incident.id,
+                    run_id=run.id,
+                    step_id=command.step,
+                    kind="post",
+                    message=cards.reminder_card(incident, ask, command, now),
+                )
+                tx.put_parcel(parcel, now)
 
 
 def ask_key(ask: Ask) -> str:
@@ -304,18 +450,19 @@ def _ask_of(command: AskApproval | AskPerson | AskDecision, run: Run, now: datet
             return Ask(
                 **common,
                 kind="approval",
-                digest=command.plan.digest,
+                digest=command.digest or command.plan.digest,
                 groups=command.groups,
                 excluded=command.excluded,
                 required=command.required,
                 expires_at=command.expires_at,
-                body={"summary": command.plan.summary},
+                body={"summary": command.plan.summary, "break_glass": command.break_glass},
             )
         case AskPerson():
             return Ask(
                 **common,
                 kind="answer",
                 expires_at=command.expires_at,
+                groups=(command.assignee,) if command.assignee else (),
                 body={"ask": command.ask, "fields": command.fields},
             )
         case AskDecision():
@@ -351,16 +498,8 @@ def _actor(event: Event) -> str:
     match event:
         case events.RunStarted():
             return event.origin.actor
-        case (
-            events.Approved()
-            | events.Rejected()
-            | events.Answered()
-            | events.Decided()
-            | events.Cancelled()
-        ):
-            return event.by
         case _:
-            return "firedoor"
+            return str(getattr(event, "by", "firedoor"))
 
 
 def _ending(event: Event, note: str) -> str:
@@ -375,5 +514,7 @@ def _ending(event: Event, note: str) -> str:
             return f"Decided by {event.by}: {event.choice}."
         case events.Cancelled():
             return f"The run was cancelled by {event.by}."
+        case events.Overridden():
+            return f"Glass broken by {event.by}: {event.reason}"
         case _:
             return note or "No longer asked."

@@ -106,6 +106,8 @@ RUN_FORM = "firedoor.run_form"
 PICK_FORM = "firedoor.pick_form"
 ANSWER_FORM = "firedoor.answer_form"
 REJECT_FORM = "firedoor.reject_form"
+OVERRIDE_FORM = "firedoor.override_form"
+REVIEW_FORM = "firedoor.review_form"
 
 
 def pick_form(runbooks: Sequence[Runbook], channel: str) -> Block:
@@ -160,13 +162,40 @@ def answer_form(ask: Ask, fields: Mapping[str, Input]) -> Block:
 
 def reject_form(ask: Ask) -> Block:
     """The form that asks for the reason of a rejection."""
+    summary = str(ask.body.get("summary", ""))
+    field = _words("reason", "Why not?", optional=True)
+    return _reason_form(REJECT_FORM, "Reject", "Reject", summary, field, ask)
+
+
+def override_form(ask: Ask) -> Block:
+    """The form that asks why the glass is broken."""
+    summary = (
+        f"{ask.body.get('summary', '')} You let this go on without its approval. It is announced, "
+        "and somebody else will review it."
+    )
+    field = _words("reason", "Why can it not wait?", optional=False)
+    return _reason_form(OVERRIDE_FORM, "Break glass", "Break glass", summary, field, ask)
+
+
+def review_form(ask: Ask) -> Block:
+    """The form that asks what a review of a broken glass found."""
+    body = ask.body
+    summary = f"{body.get('by', '')} broke the glass at {ask.step_id}: {body.get('reason', '')}"
+    field = _words("finding", "Was it right, and what is to change?", optional=False)
+    return _reason_form(REVIEW_FORM, "Review", "Send", summary, field, ask)
+
+
+def _words(name: str, label: str, *, optional: bool) -> Block:
     element: Block = {"type": "plain_text_input", "action_id": "value", "multiline": True}
     element["max_length"] = 1_000
-    blocks: list[Block] = [
-        {"type": "section", "text": plain(str(ask.body.get("summary", "")), SECTION_MAX)},
-        _input("reason", "Why not?", element, optional=True),
-    ]
-    return _form(REJECT_FORM, "Reject", "Reject", blocks, ask.token)
+    return _input(name, label, element, optional=optional)
+
+
+def _reason_form(
+    callback: str, title: str, submit: str, summary: str, field: Block, ask: Ask
+) -> Block:
+    section = {"type": "section", "text": plain(summary, SECTION_MAX)}
+    return _form(callback, title, submit, [section, field], ask.token)
 
 
 def form_values(view: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,12 @@ HELP = """Firedoor runs incident runbooks.
 /firedoor incidents - incidents, newest first
 /firedoor timeline INC-1 - what happened in an incident
 /firedoor containments - what is in force at the gateways
-/firedoor cancel INC-1-R1 [reason] - end a run; containments stay in force"""
+/firedoor cancel INC-1-R1 [reason] - end a run; its changes stay as they are
+/firedoor undo INC-1-R1 [reason] - take a run's changes back, the last one first; also after its end
+/firedoor pause INC-1-R1 [reason], /firedoor resume INC-1-R1 - hold a run, and let it go on
+/firedoor skip INC-1-R1 STEP [reason] - pass over a step that has not begun, or that waits
+/firedoor retry INC-1-R1 STEP - try a failed step again now
+/firedoor rerun INC-1-R1 STEP - a new run from a step on, keeping what earlier steps left"""
 
 
 class SlackDoor:
@@ -85,12 +90,14 @@ class SlackDoor:
         self._app.command("/firedoor")(self._on_command)
         for verb in ("approve", "retry", "skip", "stop", "done"):
             self._app.action(f"{blocks.ACTION_PREFIX}{verb}")(self._on_button)
-        for verb in ("answer", "reject"):
+        for verb in ("answer", "reject", "override", "review"):
             self._app.action(f"{blocks.ACTION_PREFIX}{verb}")(self._on_form_button)
         self._app.view(blocks.PICK_FORM)(self._on_pick)
         self._app.view(blocks.RUN_FORM)(self._on_run)
         self._app.view(blocks.ANSWER_FORM)(self._on_answer)
         self._app.view(blocks.REJECT_FORM)(self._on_reject)
+        self._app.view(blocks.OVERRIDE_FORM)(self._on_override)
+        self._app.view(blocks.REVIEW_FORM)(self._on_review)
 
     def _on_command(self, ack: Ack, body: Body) -> None:
         ack()
@@ -155,11 +162,23 @@ class SlackDoor:
             ack()
 
     def _on_reject(self, ack: Ack, body: Body) -> None:
+        self._on_words(ack, body, "reason", self._service.people.reject)
+
+    def _on_override(self, ack: Ack, body: Body) -> None:
+        self._on_words(ack, body, "reason", self._service.people.override)
+
+    def _on_review(self, ack: Ack, body: Body) -> None:
+        self._on_words(ack, body, "finding", self._service.people.review)
+
+    def _on_words(
+        self, ack: Ack, body: Body, field: str, call: Callable[[str, Person, str], str]
+    ) -> None:
+        """Take a form of one text: by its token, from this person."""
         token, values = body["view"]["private_metadata"], blocks.form_values(body["view"])
         try:
-            self._service.people.reject(token, _person(body), str(values.get("reason", "")))
+            call(token, _person(body), str(values.get(field, "")))
         except FiredoorError as error:
-            ack(response_action="errors", errors={"reason": str(error)})
+            ack(response_action="errors", errors={field: str(error)})
         else:
             ack()
 
@@ -215,10 +234,15 @@ class SlackDoor:
         if ask.closed:
             self._say(body, f"This is decided already: {ask.closed}")
             return
-        if action["action_id"].endswith("reject"):
-            form = blocks.reject_form(ask)
-        else:
-            form = blocks.answer_form(ask, self._service.fields_of(ask))
+        match action["action_id"].removeprefix(blocks.ACTION_PREFIX):
+            case "reject":
+                form = blocks.reject_form(ask)
+            case "override":
+                form = blocks.override_form(ask)
+            case "review":
+                form = blocks.review_form(ask)
+            case _:
+                form = blocks.answer_form(ask, self._service.fields_of(ask))
         self._client.views_open(trigger_id=body["trigger_id"], view=form)
 
     def _start(self, body: Body, wish: StartRun) -> None:
@@ -236,9 +260,31 @@ class SlackDoor:
                 return "\n".join(reports.containment_lines()) or "Nothing is in force."
             case "timeline" if words:
                 return "\n".join(reports.timeline_lines(words[0])[-30:])
-            case "cancel" if words:
-                reason = " ".join(words[1:])
-                return self._service.people.cancel(words[0], _person(body), reason)
+            case _ if words:
+                return self._verb(verb, words, _person(body))
+            case _:
+                return HELP
+
+    def _verb(self, verb: str, words: list[str], person: Person) -> str:
+        """Say a verb to a run: ``RUN [reason]``, or ``RUN STEP [reason]``."""
+        people, run_id = self._service.people, words[0]
+        reason, rest = " ".join(words[1:]), " ".join(words[2:])
+        match verb, words:
+            case "cancel", _:
+                return people.cancel(run_id, person, reason)
+            case "undo", _:
+                return people.undo(run_id, person, reason)
+            case "pause", _:
+                return people.pause(run_id, person, reason)
+            case "resume", _:
+                return people.resume(run_id, person)
+            case "skip", [_, step_id, *_]:
+                return people.skip(run_id, step_id, person, rest)
+            case "retry", [_, step_id, *_]:
+                return people.retry(run_id, step_id, person)
+            case "rerun", [_, step_id, *_]:
+                self._service.check_known(person)
+                return f"{self._service.incidents.rerun(run_id, step_id, person).id} is running."
             case _:
                 return HELP
 

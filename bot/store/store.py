@@ -1,4 +1,4 @@
-"""The store on SQLAlchemy: SQLite now, one writer at a time."""
+"""The store on SQLAlchemy, on SQLite or PostgreSQL: one writer at a time."""
 
 from __future__ import annotations
 
@@ -6,43 +6,110 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from bot.errors import StoreUnavailable
+from bot.errors import BadInput, ProviderUnreachable, StoreUnavailable
+from bot.ports import Signals
+from bot.store.signals import PostgresSignals, SqliteSignals
 from bot.store.transaction import SqlTransaction
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another one before it gives up."""
 
+WRITE_LOCK = 8_300_100
+"""The advisory lock that every write transaction on PostgreSQL takes at its start."""
+
+BEAT_TIMEOUT_MS = 3_000
+
+POSTGRES_OPTIONS = {
+    "idle_in_transaction_session_timeout": 5_000,
+    "lock_timeout": BUSY_TIMEOUT_MS,
+    "statement_timeout": 30_000,
+    "client_min_messages": "warning",
+}
+"""So that a process that was stopped in a transaction holds nobody up for long."""
+
 
 class SqlStore:
-    """Implements ``bot.ports.Store``. Every write transaction takes the write lock at its start,
-    so the journal's chain has one writer at a time, over all processes."""
+    """Implements ``bot.ports.SharedStore``. Every write transaction takes the one write lock at
+    its start, so the journal's chain, and whatever is looked at before it is written, has one
+    writer at a time, over all processes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, password: str | None = None) -> None:
         """
         Args:
             url: SQLAlchemy's, e.g. ``sqlite:////var/lib/firedoor/firedoor.sqlite``. What follows
-                ``sqlite:///`` is taken as the path itself, whatever signs are in it.
+                ``sqlite:///`` is taken as the path itself, whatever signs are in it. Or
+                ``postgresql://user@host/database``.
         """
-        self._url = url
+        self._name = "-"
         path = url.removeprefix("sqlite:///")
-        self._engine = sa.create_engine(
-            url if path == url else sa.URL.create("sqlite", database=path)
-        )
-        if self._engine.dialect.name == "sqlite":
+        if path != url:
+            self._url = sa.URL.create("sqlite", database=path)
+            self._place = path
+        else:
+            self._url = sa.make_url(url)
+            if password is not None:
+                self._url = self._url.set(password=password)
+            self._place = self._url.render_as_string(hide_password=True)
+        self._is_postgres = self._url.get_backend_name() == "postgresql"
+        if not self._is_postgres:
+            self._engine = sa.create_engine(self._url)
             sa.event.listen(self._engine, "connect", _on_sqlite_connect)
             sa.event.listen(self._engine, "begin", _on_sqlite_begin)
+            self._reading = self._writing = self._beating = self._engine
+            return
+        self._url = self._url.set(drivername="postgresql+psycopg")
+        self._engine = self._postgres(pool_size=10, max_overflow=30)
+        # Not through the pool above: a worker must be able to say that it lives when all wait.
+        self._beating = self._postgres(pool_size=1, max_overflow=1, isolation_level="AUTOCOMMIT")
+        self._writing = self._engine.execution_options(isolation_level="READ COMMITTED")
+        self._reading = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+
+    def _postgres(self, **options: Any) -> sa.Engine:
+        try:
+            engine = sa.create_engine(self._url, pool_pre_ping=True, **options)
+        except ModuleNotFoundError:
+            raise BadInput(
+                "The store is on PostgreSQL, and its driver is not installed; nothing was started. "
+                "Install `firedoor[postgres]`."
+            ) from None
+        sa.event.listen(engine, "do_connect", self._on_postgres_connect)
+        return engine
+
+    def _on_postgres_connect(
+        self, _dialect: object, _record: object, _args: object, options: dict[str, Any]
+    ) -> None:
+        set_here = " ".join(f"-c {name}={value}" for name, value in POSTGRES_OPTIONS.items())
+        options.setdefault("options", set_here)
+        options.setdefault("connect_timeout", 5)
+        # A network that is cut in the middle is noticed, not waited for.
+        options.setdefault("keepalives_idle", 5)
+        options.setdefault("keepalives_interval", 2)
+        options.setdefault("keepalives_count", 3)
+        options.setdefault("tcp_user_timeout", 8_000)
+        options["application_name"] = self._application(self._name)
+
+    @staticmethod
+    def _application(worker: str) -> str:
+        return f"firedoor:{worker}"
 
     @property
     def engine(self) -> sa.Engine:
         return self._engine
 
-    def migrate(self) -> None:
-        """Bring the schema up to date.
+    @property
+    def is_shared(self) -> bool:
+        return self._is_postgres
+
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the schema up to date, or to an earlier revision on the way there.
 
         Raises:
             StoreUnavailable: The database cannot be opened or written.
@@ -56,12 +123,13 @@ class SqlStore:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         try:
-            with self._engine.connect().execution_options(firedoor_write=True) as connection:
+            with self._writing.connect().execution_options(firedoor_write=True) as connection:
                 config.attributes["connection"] = connection
                 with connection.begin():
-                    command.upgrade(config, "head")
+                    self._lock_writing(connection)
+                    command.upgrade(config, revision)
         except (DBAPIError, sqlite3.Error) as error:
-            raise _unavailable(error, self._url) from error
+            raise _unavailable(error, self._place) from error
 
     @contextmanager
     def begin(self) -> Iterator[SqlTransaction]:
@@ -75,27 +143,103 @@ class SqlStore:
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[SqlTransaction]:
-        try:
-            with (
-                self._engine.connect().execution_options(firedoor_write=write) as connection,
-                connection.begin(),
-            ):
+        engine = self._writing if write else self._reading
+        with self._explained():
+            connecting = engine.connect()
+            if not self._is_postgres:
+                connecting = connecting.execution_options(firedoor_write=write)
+            with connecting as connection, connection.begin():
+                if write:
+                    self._lock_writing(connection)
                 yield SqlTransaction(connection)
+
+    def _lock_writing(self, connection: sa.Connection) -> None:
+        if self._is_postgres:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except (DataError, IntegrityError, ProgrammingError):
             raise  # a mistake of ours: waiting for room would never mend it
         except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
-            raise _unavailable(error, self._url) from error
+            raise _unavailable(error, self._place) from error
+
+    # --- workers -------------------------------------------------------------------------------
+
+    def call_me(self, worker: str) -> None:
+        self._name = worker
+        if self._is_postgres:
+            self._engine.dispose()
+            self._beating.dispose()
+
+    def beat(self, worker: str) -> bool:
+        with self._explained(), self._beating.connect() as connection:
+            connection.exec_driver_sql(f"SET statement_timeout = {BEAT_TIMEOUT_MS}")
+            return SqlTransaction(connection).beat(worker)
+
+    def silence(self, worker: str) -> None:
+        if not self._is_postgres:
+            return
+        end = sa.text(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+            "WHERE application_name = :name AND datname = current_database() "
+            "AND pid <> pg_backend_pid()"
+        )
+        with self._explained(), self._beating.connect() as connection:
+            connection.execute(end, {"name": self._application(worker)})
+
+    def signals(self) -> Signals:
+        with self._explained():
+            if self._is_postgres:
+                return PostgresSignals(self._beating)
+            return SqliteSignals(str(self._url.database))
+
+    @contextmanager
+    def only_one(self, name: str, timeout_s: float) -> Iterator[None]:
+        if not self._is_postgres:
+            yield  # one process drives a file, and it has locks of its own
+            return
+        with self._explained():
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        with connection:
+            self._hold(connection, name, timeout_s)
+            try:
+                yield
+            finally:
+                # A lock of the session: returned to the pool, it would be held for ever.
+                connection.invalidate()
+
+    def _hold(self, connection: sa.Connection, name: str, timeout_s: float) -> None:
+        with self._explained():
+            connection.exec_driver_sql(f"SET lock_timeout = {int(timeout_s * 1000)}")
+            connection.exec_driver_sql(f"SET statement_timeout = {int(timeout_s * 1000) + 1000}")
+            try:
+                connection.execute(sa.select(sa.func.pg_advisory_lock(sa.func.hashtext(name))))
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", "") != "55P03":
+                    raise
+                raise ProviderUnreachable(
+                    f"Another worker is writing to {name} and has not ended within {timeout_s:g} "
+                    "s; nothing was written by this one. It is tried again."
+                ) from None
 
     def close(self) -> None:
         self._engine.dispose()
+        self._beating.dispose()
 
 
-def _unavailable(error: Exception, url: str) -> StoreUnavailable:
-    cause = getattr(error, "orig", None) or error
-    place = url.removeprefix("sqlite:///")
+def _unavailable(error: Exception, place: str) -> StoreUnavailable:
+    cause = str(getattr(error, "orig", None) or error).strip().replace("\n", "; ")
+    remedy = (
+        "Mend the connection to it, or the server."
+        if place.startswith("postgresql")
+        else "Free disk space, or restore the file and its permissions."
+    )
     return StoreUnavailable(
         f"The database {place} cannot be used ({cause}); nothing more is done until it can. "
-        "Free disk space, or restore the file and its permissions."
+        f"{remedy}"
     )
 
 

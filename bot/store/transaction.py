@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from bot.errors import JournalBroken, NotFound
+from bot.errors import BadInput, JournalBroken, LeaseLost, NotFound
 from bot.model.ask import Ask, Parcel, StoredParcel
 from bot.model.base import canonical_json
 from bot.model.containment import Containment
@@ -17,7 +17,7 @@ from bot.model.events import EVENT, Event
 from bot.model.incident import Incident, IncidentStatus, Origin, Run, RunStatus, Severity
 from bot.model.journal import GENESIS, Record, hash_of, moment_text
 from bot.model.outcome import Evidence
-from bot.ports import StoredRun
+from bot.ports import Claimed, Due, StoredRun
 from bot.store import tables as t
 
 Row = sa.Row[Any]
@@ -34,12 +34,68 @@ _SAVE_RUN = (
     .values({name: sa.bindparam(name) for name in ("status", "ended_at", "state", "events")})
     .values(commands=sa.bindparam("commands"))
 )
+_FENCE = sa.select(t.runs.c.fence).where(t.runs.c.id == sa.bindparam("run_id"))
+_CLAIM = (
+    t.runs.update()
+    .where(
+        t.runs.c.id == sa.bindparam("run_id"),
+        t.runs.c.worker.is_(None),
+        t.runs.c.due_at <= sa.bindparam("now"),
+        t.runs.c.engine <= sa.bindparam("version"),
+        # Not in the name of a worker that was taken for dead since.
+        sa.exists().where(t.workers.c.id == sa.bindparam("name")),
+    )
+    .values(
+        worker=sa.bindparam("name"),
+        fence=t.runs.c.fence + 1,
+        engine=sa.bindparam("version"),
+        due_at=None,
+    )
+    .returning(*t.runs.c)
+)
+_RELEASE = (
+    t.runs.update()
+    .where(t.runs.c.id == sa.bindparam("run_id"), t.runs.c.fence == sa.bindparam("held"))
+    .values(worker=None, due_at=sa.bindparam("due"))
+)
+_DUE = (
+    sa.select(t.runs.c.id, t.runs.c.worker)
+    .where(
+        t.runs.c.due_at <= sa.bindparam("now"),
+        t.runs.c.engine <= sa.bindparam("version"),
+        sa.or_(t.runs.c.worker.is_(None), t.runs.c.worker == sa.bindparam("name")),
+    )
+    .order_by(t.runs.c.due_at)
+    .limit(sa.bindparam("count"))
+)
+_NEXT_DUE = (
+    sa.select(t.runs.c.due_at)
+    .where(t.runs.c.due_at > sa.bindparam("now"))
+    .order_by(t.runs.c.due_at)
+    .limit(1)
+)
+_NOTICED = (
+    t.runs.update().where(t.runs.c.id == sa.bindparam("run_id")).values(due_at=sa.bindparam("due"))
+)
 _OPEN_ASKS = (
     sa.select(t.asks)
     .where(t.asks.c.run_id == sa.bindparam("run_id"), t.asks.c.closed == "")
     .order_by(t.asks.c.position)
 )
 _PARCEL = sa.select(t.outbox).where(t.outbox.c.key == sa.bindparam("key"))
+_HAS_PARCEL = sa.select(t.outbox.c.id).where(t.outbox.c.key == sa.bindparam("key"))
+_REPLACE_PARCEL = (
+    t.outbox.update()
+    .where(t.outbox.c.key == sa.bindparam("parcel_key"))
+    .values(
+        parcel=sa.bindparam("content"),
+        next_at=sa.bindparam("at"),
+        status="pending",
+        attempts=0,
+        refusals=0,
+        error="",
+    )
+)
 _ADD_PARCEL = t.outbox.insert()
 _SAVE_PARCEL = (
     t.outbox.update()
@@ -55,6 +111,30 @@ _NEXT_MESSAGE = (
     sa.select(t.mailbox)
     .where(t.mailbox.c.run_id == sa.bindparam("run_id"), t.mailbox.c.taken.is_(False))
     .order_by(t.mailbox.c.number)
+    .limit(1)
+)
+
+
+AT_ONCE = moment_text(datetime.min.replace(tzinfo=UTC))
+"""Due before everything else, whatever the clocks say."""
+
+CHANNEL = "firedoor"
+"""Where PostgreSQL tells all workers that something came for a run."""
+
+_TAKE_MESSAGE = (
+    t.mailbox.update().where(t.mailbox.c.number == sa.bindparam("message")).values(taken=True)
+)
+# Whoever drives the run takes its messages until there is none; then it is due no more.
+_NOTHING_CAME = (
+    t.runs.update()
+    .where(
+        t.runs.c.id
+        == sa.select(t.mailbox.c.run_id)
+        .where(t.mailbox.c.number == sa.bindparam("message"))
+        .scalar_subquery(),
+        t.runs.c.worker.is_not(None),
+    )
+    .values(due_at=None)
 )
 
 
@@ -71,7 +151,15 @@ class SqlTransaction:
     def _execute(
         self, statement: sa.Executable, values: dict[str, Any] | None = None
     ) -> sa.CursorResult[Any]:
-        result = self._connection.execute(statement, values)
+        try:
+            result = self._connection.execute(statement, values)
+        except sa.exc.DataError as error:
+            if "NUL" in str(error.orig):
+                raise BadInput(
+                    "A text holds a NUL character, which the database cannot keep; nothing was "
+                    "done. Take it out."
+                ) from None
+            raise
         assert isinstance(result, sa.CursorResult)  # noqa: S101  # what Core returns
         return result
 
@@ -139,8 +227,12 @@ class SqlTransaction:
 
     def add_incident(self, *, key: str, title: str, severity: Severity, at: datetime) -> Incident:
         status = IncidentStatus.DECLARED
-        result = self._execute(
+        # There is one writer, so this is free; a sequence would leave a gap at each rollback.
+        last = self._execute(sa.select(sa.func.max(t.incidents.c.number))).scalar()
+        number = (last or 0) + 1
+        self._execute(
             t.incidents.insert().values(
+                number=number,
                 key=key,
                 title=title,
                 severity=severity.value,
@@ -148,7 +240,6 @@ class SqlTransaction:
                 opened_at=_moment(at),
             )
         )
-        number = (result.inserted_primary_key or (0,))[0]
         return Incident(
             id=f"INC-{number}", key=key, title=title, severity=severity, opened_at=at, status=status
         )
@@ -216,6 +307,7 @@ class SqlTransaction:
         runbook_text: str,
         origin: Origin,
         at: datetime,
+        called_texts: Mapping[str, str] | None = None,
     ) -> Run:
         count = self._execute(
             sa.select(sa.func.count()).where(t.runs.c.incident_id == incident_id)
@@ -226,6 +318,7 @@ class SqlTransaction:
             runbook_id=runbook_id,
             runbook_digest=runbook_digest,
             runbook_text=runbook_text,
+            called_texts=dict(called_texts or {}),
             origin=origin,
             started_at=at,
         )
@@ -237,24 +330,21 @@ class SqlTransaction:
                 runbook_id=runbook_id,
                 runbook_digest=runbook_digest,
                 runbook_text=runbook_text,
+                called_texts=canonical_json(run.called_texts),
                 origin=canonical_json(origin.model_dump(mode="json")),
                 status=run.status.value,
                 started_at=_moment(at),
+                due_at=AT_ONCE,
             )
         )
+        self._tell(run.id)
         return run
 
     def run(self, run_id: str) -> StoredRun:
         row = self._one(_RUN, run_id=run_id)
         if row is None:
-            raise NotFound(f"There is no run {run_id}. `firedoor status` lists the current ones.")
-        return StoredRun(
-            run=_run(row),
-            state=json.loads(row.state),
-            events=row.events,
-            commands=tuple(json.loads(row.commands)),
-            cancel=json.loads(row.cancel) if row.cancel else None,
-        )
+            raise _no_run(run_id)
+        return _stored(row)
 
     def runs(self, incident_id: str | None = None, unfinished: bool = False) -> Sequence[Run]:
         query = sa.select(t.runs).order_by(t.runs.c.started_at, t.runs.c.id)
@@ -282,18 +372,12 @@ class SqlTransaction:
         }
         self._execute(_SAVE_RUN, values)
 
-    def ask_to_cancel(self, run_id: str, *, by: str, reason: str) -> None:
-        self._execute(
-            t.runs.update()
-            .where(t.runs.c.id == run_id, t.runs.c.cancel.is_(None))
-            .values(cancel=canonical_json({"by": by, "reason": reason}))
-        )
-
     def put_message(self, run_id: str, event: Event, key: str) -> bool:
         if self._one(sa.select(t.mailbox.c.number).where(t.mailbox.c.key == f"{run_id}:{key}")):
             return False
         values = {"run_id": run_id, "key": f"{run_id}:{key}", "event": event.model_dump_json()}
         self._execute(t.mailbox.insert().values(**values))
+        self.make_due(run_id)
         return True
 
     def next_message(self, run_id: str) -> tuple[int, Event] | None:
@@ -301,11 +385,115 @@ class SqlTransaction:
         return None if row is None else (row.number, EVENT.validate_json(row.event))
 
     def take_message(self, number: int) -> None:
-        self._execute(t.mailbox.update().where(t.mailbox.c.number == number).values(taken=True))
+        self._execute(_TAKE_MESSAGE, {"message": number})
+        self._execute(_NOTHING_CAME, {"message": number})
 
-    def waiting_mailboxes(self) -> Sequence[str]:
-        query = sa.select(t.mailbox.c.run_id).where(t.mailbox.c.taken.is_(False)).distinct()
-        return [row.run_id for row in self._all(query)]
+    def _tell(self, run_id: str) -> None:
+        """Tell the other processes once this is committed. SQLite's see that the file changed."""
+        if self._connection.dialect.name == "postgresql":
+            self._execute(sa.select(sa.func.pg_notify(CHANNEL, run_id)))
+
+    # --- leases --------------------------------------------------------------------------------
+
+    def claim(self, run_id: str, *, worker: str, engine: int, now: datetime) -> Claimed | None:
+        values = {"run_id": run_id, "name": worker, "version": engine, "now": _moment(now)}
+        row = self._execute(_CLAIM, values).first()
+        if row is None:
+            return None
+        has_message = self._one(_NEXT_MESSAGE, run_id=run_id) is not None
+        return Claimed(stored=_stored(row), fence=row.fence, has_message=has_message)
+
+    def fence_of(self, run_id: str) -> int:
+        row = self._one(_FENCE, run_id=run_id)
+        if row is None:
+            raise _no_run(run_id)
+        return int(row.fence)
+
+    def take_away(self, run_id: str, *, now: datetime) -> None:
+        runs = t.runs.update().where(t.runs.c.id == run_id)
+        self._execute(runs.values(fence=t.runs.c.fence + 1, worker=None, due_at=_moment(now)))
+
+    def release(
+        self, run_id: str, *, fence: int, due_at: datetime | None, force: bool = False
+    ) -> bool:
+        if not force and self._one(_NEXT_MESSAGE, run_id=run_id) is not None:
+            return False
+        values = {"run_id": run_id, "held": fence, "due": _moment(due_at)}
+        if self._execute(_RELEASE, values).rowcount == 0:
+            raise LeaseLost(f"Another worker drives {run_id} now; this one leaves it alone.")
+        return True
+
+    def make_due(self, run_id: str) -> None:
+        self._execute(_NOTICED, {"run_id": run_id, "due": AT_ONCE})
+        self._tell(run_id)
+
+    def due_runs(
+        self, *, worker: str, engine: int, now: datetime, limit: int
+    ) -> tuple[Sequence[Due], datetime | None]:
+        at = _moment(now)
+        rows = self._all(_DUE, now=at, version=engine, name=worker, count=limit)
+        later = self._one(_NEXT_DUE, now=at)
+        return (
+            [Due(run_id=row.id, is_mine=row.worker is not None) for row in rows],
+            None if later is None else datetime.fromisoformat(later.due_at),
+        )
+
+    def _time(self, earlier_s: float = 0.0) -> sa.ColumnElement[str]:
+        """The database's own time as text like ours, so that workers need not agree on theirs."""
+        if self._connection.dialect.name == "postgresql":
+            moment = sa.func.clock_timestamp() - sa.func.make_interval(
+                0, 0, 0, 0, 0, 0, sa.cast(earlier_s, sa.Float)
+            )
+            form = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'
+            return sa.func.to_char(sa.func.timezone("UTC", moment), form)
+        return sa.func.strftime("%Y-%m-%dT%H:%M:%f000+00:00", "now", f"-{earlier_s:f} seconds")
+
+    def add_worker(self, worker: str, *, host: str, pid: int, version: str) -> None:
+        now = self._time()
+        values = {"id": worker, "host": host, "pid": pid, "version": version}
+        self._execute(t.workers.insert().values(started_at=now, beat_at=now, **values))
+
+    def beat(self, worker: str) -> bool:
+        beat = t.workers.update().where(t.workers.c.id == worker).values(beat_at=self._time())
+        return self._execute(beat).rowcount == 1
+
+    def workers(self) -> Sequence[str]:
+        return [row.id for row in self._all(sa.select(t.workers.c.id).order_by(t.workers.c.id))]
+
+    def living_workers(self, lease_s: float) -> Sequence[str]:
+        query = sa.select(t.workers.c.id).where(t.workers.c.beat_at >= self._time(lease_s))
+        return [row.id for row in self._all(query)]
+
+    def dead_workers(self, lease_s: float) -> Sequence[str]:
+        query = sa.select(t.workers.c.id).where(t.workers.c.beat_at < self._time(lease_s))
+        return [row.id for row in self._all(query)]
+
+    def bury(self, worker: str, *, lease_s: float | None) -> int | None:
+        gone = t.workers.delete().where(t.workers.c.id == worker)
+        if lease_s is not None:
+            gone = gone.where(t.workers.c.beat_at < self._time(lease_s))
+        if self._execute(gone).rowcount == 0:
+            return None
+        self._execute(t.duties.delete().where(t.duties.c.worker == worker))
+        freed = t.runs.update().where(t.runs.c.worker == worker)
+        free = {"worker": None, "fence": t.runs.c.fence + 1, "due_at": AT_ONCE}
+        count = self._execute(freed.values(free)).rowcount
+        if count:
+            self._tell("")
+        return count
+
+    def duty_holder(self, name: str) -> str | None:
+        row = self._one(sa.select(t.duties.c.worker).where(t.duties.c.name == name))
+        return None if row is None else str(row.worker)
+
+    def take_duty(self, name: str, worker: str) -> bool:
+        holder = self.duty_holder(name)
+        if holder is not None:
+            return holder == worker
+        if self._one(sa.select(t.workers.c.id).where(t.workers.c.id == worker)) is None:
+            return False
+        self._execute(t.duties.insert().values(name=name, worker=worker))
+        return True
 
     # --- containments --------------------------------------------------------------------------
 
@@ -374,6 +562,10 @@ class SqlTransaction:
             Ask.model_validate_json(row.content) for row in self._all(_OPEN_ASKS, run_id=run_id)
         ]
 
+    def asks(self, run_id: str) -> Sequence[Ask]:
+        query = sa.select(t.asks).where(t.asks.c.run_id == run_id).order_by(t.asks.c.position)
+        return [Ask.model_validate_json(row.content) for row in self._all(query)]
+
     def save_ask(self, ask: Ask) -> None:
         self._execute(
             t.asks.update()
@@ -384,12 +576,10 @@ class SqlTransaction:
     # --- outbox --------------------------------------------------------------------------------
 
     def put_parcel(self, parcel: Parcel, at: datetime, *, replace: bool = False) -> bool:
-        existing = self.parcel(parcel.key)
-        if existing is not None:
+        if self._one(_HAS_PARCEL, key=parcel.key) is not None:
             if replace:
-                changes = {"parcel": parcel, "status": "pending", "next_at": at}
-                counts = {"attempts": 0, "refusals": 0, "error": ""}
-                self.save_parcel(existing.model_copy(update=changes | counts))
+                changes = {"content": parcel.model_dump_json(), "at": _moment(at)}
+                self._execute(_REPLACE_PARCEL, {"parcel_key": parcel.key, **changes})
             return False
         values = {
             "key": parcel.key,
@@ -486,6 +676,19 @@ def _incident(row: Row) -> Incident:
     )
 
 
+def _no_run(run_id: str) -> NotFound:
+    return NotFound(f"There is no run {run_id}. `firedoor status` lists the current ones.")
+
+
+def _stored(row: Row) -> StoredRun:
+    return StoredRun(
+        run=_run(row),
+        state=json.loads(row.state),
+        events=row.events,
+        commands=tuple(json.loads(row.commands)),
+    )
+
+
 def _run(row: Row) -> Run:
     return Run(
         id=row.id,
@@ -493,6 +696,7 @@ def _run(row: Row) -> Run:
         runbook_id=row.runbook_id,
         runbook_digest=row.runbook_digest,
         runbook_text=row.runbook_text,
+        called_texts=json.loads(row.called_texts),
         origin=Origin.model_validate_json(row.origin),
         status=RunStatus(row.status),
         started_at=datetime.fromisoformat(row.started_at),

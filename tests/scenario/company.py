@@ -341,6 +341,7 @@ class Company:
     prepare: Callable[[World], None] = lambda _world: None
     more_actions: Sequence[Action[Any]] = ()
     secrets: Sequence[str] = ()
+    store_url: str | None = None
     _world: World | None = None
 
     @property
@@ -368,6 +369,7 @@ class Company:
                 mail=self.mail,
                 sleep=lambda seconds: self.sleep(seconds),
                 secrets=self.secrets,
+                store_url=self.store_url,
             )
             self.prepare(self._world)
         return self._world

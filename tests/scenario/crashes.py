@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bot.testing import Idle, World
+from bot.testing import World
 from tests.scenario.company import GROUPS, Company
 
 
@@ -47,55 +47,12 @@ class Tripwire:
         return "nowhere" if self.at is None else f"point {self.at}: {self.passed[self.at]}"
 
 
-class Remembering:
-    """A durable executor: it remembers which steps ended, and repeats none of those.
-
-    The process may be gone before a step, or after it and before its end is remembered.
-    """
-
-    def __init__(self, trip: Tripwire, ended: list[tuple[str, Any]]) -> None:
-        self._trip, self._ended = trip, ended
-        self._next = 0
-        self._woken = True
-
-    def begin(self) -> None:
-        self._next, self._woken = 0, True
-
-    def step(self, name: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if self._next < len(self._ended):
-            known, result = self._ended[self._next]
-            assert known == name, "the order of durable steps changed"
-            self._next += 1
-            return dict(result)
-        self._trip.point(f"before the durable step {name}")
-        result = call()
-        self._trip.point(f"after the durable step {name}")
-        self._ended.append((name, result))
-        self._trip.lasting += 1
-        self._next += 1
-        return result
-
-    def wait(self, timeout_s: float) -> None:
-        del timeout_s
-        if self._next < len(self._ended):
-            assert self._ended[self._next][0] == "wait"
-        elif self._woken:
-            self._woken = False
-            self._ended.append(("wait", {}))
-            self._trip.lasting += 1
-        else:
-            raise Idle
-        self._next += 1
-
-
 def wired(company: Company, trip: Tripwire) -> Company:
-    """Make a company crash at the tripwire's point: around commits, effects, messages and durable
-    steps."""
-    ended: list[tuple[str, Any]] = []
+    """Make a company crash at the tripwire's point: around commits, effects, messages and
+    rounds of a drive."""
 
     def prepare(world: World) -> None:
-        real, wake = world.store.begin, world.runner.wake
-        durable = Remembering(trip, ended)
+        real = world.store.begin
 
         @contextmanager
         def begin() -> Iterator[Any]:
@@ -104,13 +61,8 @@ def wired(company: Company, trip: Tripwire) -> Company:
                 trip.point("before a commit")
             trip.changed("after a commit")
 
-        def wake_anew(run_id: str) -> None:
-            durable.begin()
-            wake(run_id)
-
         world.store.begin = begin  # type: ignore[method-assign]
-        world.runner.wake = wake_anew  # type: ignore[method-assign]
-        world.runner.durable = durable  # type: ignore[assignment]
+        world.runner.before_go = lambda: trip.point("before going on")
 
     company.prepare = prepare
     company.outside.then = lambda what: trip.changed(f"after the effect: {what}")
@@ -153,7 +105,7 @@ def _round(company: Company, begin: Callable[[Company], Any]) -> bool:
     company.world.send()
     asks = company.open_asks()
     if asks:
-        _answer(company, asks[0])
+        answer(company, asks[0])
         return False
     state = company.state()
     if state.status.is_final:
@@ -164,7 +116,8 @@ def _round(company: Company, begin: Callable[[Company], Any]) -> bool:
     return False
 
 
-def _answer(company: Company, ask: Any) -> None:
+def answer(company: Company, ask: Any) -> None:
+    """Let the people who may answer a question do so."""
     people = company.world.service.people
     match ask.kind:
         case "answer":
@@ -176,7 +129,7 @@ def _answer(company: Company, ask: Any) -> None:
             people.decide(ask.token, _person("U0SAM"), "retry")
         case _:
             members = sorted({m for group in ask.groups for m in GROUPS[group]})
-            approved = company.state().steps[ask.step_id].approvals
+            approved = company.state(ask.run_id).steps[ask.step_id].approvals
             allowed = [f"slack:{m}" for m in members]
             free = [a for a in allowed if a not in approved and a not in ask.excluded]
             people.approve(ask.token, _person(free[0].removeprefix("slack:")))

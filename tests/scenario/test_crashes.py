@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from bot.errors import ProviderUnreachable
 from bot.model.incident import RunStatus
 from bot.store import SqlStore
 from bot.testing import START
+from tests.postgres import Cluster
 from tests.scenario.company import IRIS, TRIGGER, Company, alert, text_of
 from tests.scenario.crashes import Tripwire, play, wired
 
@@ -119,27 +120,50 @@ STORIES = [
 ]
 
 
+class Places:
+    """Makes companies on empty stores: these tests make hundreds, and all are alike."""
+
+    def __init__(self, folder: Path, cluster: Cluster | None) -> None:
+        self._folder, self._cluster = folder, cluster
+        self._url = cluster.database() if cluster else None
+        self._file = folder / "empty.sqlite"
+        if cluster is None:
+            store = SqlStore(f"sqlite:///{self._file}")
+            store.migrate()
+            store.close()
+
+    def company(
+        self, name: str, steps: str, more: str, prepare: Callable[[Company], None] | None
+    ) -> Company:
+        folder = self._folder / name
+        folder.mkdir()
+        if self._cluster is None or self._url is None:
+            shutil.copy(self._file, folder / "firedoor.sqlite")
+        else:
+            self._cluster.empty(self._url)
+        company = Company(folder, [text_of(steps, more=more)], store_url=self._url)
+        if prepare:
+            prepare(company)
+        return company
+
+    def close(self) -> None:
+        if self._cluster is not None and self._url is not None:
+            self._cluster.drop(self._url)
+
+
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a migrated database to copy: these tests make hundreds, and all are alike."""
-    database = tmp_path / "empty.sqlite"
-    store = SqlStore(f"sqlite:///{database}")
-    store.migrate()
-    store.close()
+def places(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    store_kind: str,
+    request: pytest.FixtureRequest,
+) -> Iterator[Places]:
+    """On either database, without a migration for each company."""
+    cluster = request.getfixturevalue("postgres") if store_kind == "postgres" else None
+    places = Places(tmp_path, cluster)
     monkeypatch.setattr(SqlStore, "migrate", lambda _store: None)
-    return database
-
-
-def company_of(
-    empty: Path, name: str, steps: str, more: str, prepare: Callable[[Company], None] | None
-) -> Company:
-    folder = empty.parent / name
-    folder.mkdir()
-    shutil.copy(empty, folder / "firedoor.sqlite")
-    company = Company(folder, [text_of(steps, more=more)])
-    if prepare:
-        prepare(company)
-    return company
+    yield places
+    places.close()
 
 
 REPEATED = ("note", "gateway_converged")
@@ -178,13 +202,13 @@ def ending(company: Company) -> dict[str, Any]:
 
 class TestCrashAnywhere:
     @pytest.mark.parametrize(("steps", "more", "begin", "prepare", "status"), STORIES)
-    def test_the_end_is_the_same(self, empty, steps, more, begin, prepare, status):
+    def test_the_end_is_the_same(self, places, steps, more, begin, prepare, status):
         """
         Before and after every commit, every effect and every durable step: the run goes on by
         itself to the same end, makes each effect once, and tells nobody twice.
         """
         count = Tripwire()
-        calm = wired(company_of(empty, "calm", steps, more, prepare), count)
+        calm = wired(places.company("calm", steps, more, prepare), count)
         play(calm, begin)
         expected = ending(calm)
         assert expected["state"].status is status
@@ -192,7 +216,7 @@ class TestCrashAnywhere:
 
         for number in range(len(count.passed)):
             trip = Tripwire(at=number)
-            company = wired(company_of(empty, str(number), steps, more, prepare), trip)
+            company = wired(places.company(str(number), steps, more, prepare), trip)
 
             play(company, begin)
 
@@ -212,7 +236,7 @@ class TestCrashAnywhere:
 
 
 class TestRepeatedCrashes:
-    def test_a_process_that_crashes_again_and_again_gets_there(self, empty):
+    def test_a_process_that_crashes_again_and_again_gets_there(self, places):
         """
         Each start gets at least one commit further, so even a process that is killed at every
         tenth point brings the run to its end.
@@ -223,10 +247,11 @@ class TestRepeatedCrashes:
                 self.at = len(self.passed) if len(self.passed) % 10 == 9 else None
                 super().point(name)
 
-        company = wired(company_of(empty, "company", SET, "", None), Stumbling())
+        company = wired(places.company("company", SET, "", None), Stumbling())
 
         play(company, by_iris)
 
         assert company.state().status is RunStatus.DONE
         assert company.outside.effects == ["door=shut"]
         assert all(len(refs) == 1 for refs in company.chat.keys.values())
+        company.restart()

@@ -20,8 +20,10 @@ WAIT = """
 
 
 @pytest.fixture
-def company(tmp_path: Path) -> Company:
-    return Company(tmp_path, [text_of(CLOSE + WAIT, more=TRIGGER)])
+def company(tmp_path: Path, store_url_of) -> Company:
+    return Company(
+        tmp_path, [text_of(CLOSE + WAIT, more=TRIGGER)], store_url=store_url_of(tmp_path)
+    )
 
 
 class TestExpiry:

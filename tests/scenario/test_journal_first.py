@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,9 @@ class Witness:
     """Looks at the committed journal from outside, over a connection of its own."""
 
     def __init__(self, company: Company) -> None:
-        self._store = SqlStore(f"sqlite:///{company.folder / 'firedoor.sqlite'}")
+        self._store = SqlStore(
+            company.store_url or f"sqlite:///{company.folder / 'firedoor.sqlite'}"
+        )
         self.seen: dict[str, list[Any]] = {}
 
     def __call__(self, what: str) -> None:
@@ -39,13 +40,17 @@ class Witness:
         commands = last.body.get("commands", [])
         self.seen.setdefault(what, []).append((last.kind, [c["kind"] for c in commands]))
 
+    def kinds(self) -> list[str]:
+        with self._store.read() as tx:
+            return [record.kind for record in tx.records()]
+
     def close(self) -> None:
         self._store.close()
 
 
 @pytest.fixture
-def company(tmp_path: Path) -> Company:
-    return Company(tmp_path, [text_of(STEPS)])
+def company(tmp_path: Path, store_url_of) -> Company:
+    return Company(tmp_path, [text_of(STEPS)], store_url=store_url_of(tmp_path))
 
 
 class TestJournalBeforeEffect:
@@ -84,7 +89,7 @@ class TestJournalBeforeEffect:
         """
         A look into the logs is journaled before it begins.
         """
-        Company(company.folder, company.texts).world.close()
+        Company(company.folder, company.texts, store_url=company.store_url).world.close()
         witness = Witness(company)
         company.outside.on_call = witness
         company.start(IRIS)
@@ -93,17 +98,19 @@ class TestJournalBeforeEffect:
 
         assert witness.seen["look.run"] == [("run_started", ["run_step"])]
 
-    def test_an_alert_is_committed_before_the_gateway_is_touched(self, tmp_path):
+    def test_an_alert_is_committed_before_the_gateway_is_touched(self, tmp_path, store_url_of):
         """
         The incident, the alert and the containment stand in the journal before anything is closed.
         """
-        company = Company(tmp_path, [text_of(CLOSE, more=TRIGGER)])
+        company = Company(
+            tmp_path, [text_of(CLOSE, more=TRIGGER)], store_url=store_url_of(tmp_path)
+        )
         real, kinds = company.gateway.converge, []
 
         def converge(controls: Any) -> str:
-            connection = sqlite3.connect(company.folder / "firedoor.sqlite")
-            kinds.append([row[0] for row in connection.execute("SELECT kind FROM journal")])
-            connection.close()
+            witness = Witness(company)
+            kinds.append(witness.kinds())
+            witness.close()
             return real(controls)
 
         company.gateway.converge = converge  # type: ignore[method-assign]

@@ -62,9 +62,11 @@ class Recording:
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> list[Message]:
+def said(tmp_path: Path, store_url_of) -> list[Message]:
     """All messages of an incident in which everything happens, with texts of the worst kind."""
-    company = Company(tmp_path, [text_of(CLOSE + STEPS, more=TRIGGER)])
+    company = Company(
+        tmp_path, [text_of(CLOSE + STEPS, more=TRIGGER)], store_url=store_url_of(tmp_path)
+    )
     recording = Recording(company)
     company.outside.values["door"] = NASTY
     company.outside.fail["look.run"] = [ProviderRefused(f"It says: {NASTY}")]
@@ -135,11 +137,13 @@ class TestMessages:
 
 
 class TestForms:
-    def test_slack_takes_the_forms_of_a_real_runbook(self, tmp_path):
+    def test_slack_takes_the_forms_of_a_real_runbook(self, tmp_path, store_url_of):
         """
         To choose one, to start it, to answer and to reject.
         """
-        company = Company(tmp_path, [text_of(CLOSE + STEPS, more=TRIGGER)])
+        company = Company(
+            tmp_path, [text_of(CLOSE + STEPS, more=TRIGGER)], store_url=store_url_of(tmp_path)
+        )
         company.outside.values["door"] = NASTY
         company.start(IRIS, endpoint=ORDERS.key)
         (book,) = company.runbooks

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import yaml
 
 from bot.engine.state import StepStatus
 from bot.errors import RunbookInvalid
@@ -23,7 +24,7 @@ from bot.language.rehearsal import (
 )
 from bot.model.incident import RunStatus
 from tests.unit.language.acme_actions import ACTIONS
-from tests.unit.language.texts import GOOD, REHEARSAL
+from tests.unit.language.texts import CONTAIN, EVERYTHING, GOOD, REHEARSAL
 
 RUNBOOKS = {"api1": load(GOOD, "good.yaml", ACTIONS)}
 
@@ -122,7 +123,7 @@ class TestRules:
             ([("values: {version: 1.2.3}", "values: {version: 1.2.3, checks: x}")], "cases[0].people[2].values", "'x' is not a whole number"),
             ([(", values: {version: 1.2.3}", "")], "cases[0].people[2].values", "version: a value is needed"),
             ([("      status: stopped\n", "")], "cases[0].expect", "'status' is missing"),
-            ([("      status: stopped\n", "      status: undone\n")], "cases[0].expect.status", "'undone' is not known"),
+            ([("      status: stopped\n", "      status: undoing\n")], "cases[0].expect.status", "'undoing' is not known"),
             ([("wipe: stopped}", "wipe: over}")], "cases[0].expect.steps.wipe", "'over' is not known"),
             ([("wipe: stopped}", "wip: stopped}")], "cases[0].expect.steps.wip", "Did you mean 'wipe'?"),
             ([("order: [close, reads, rotate]", "order: [close, red]")], "cases[0].expect.order[1]", "Did you mean 'reads'?"),
@@ -179,3 +180,131 @@ class TestRules:
         assert [each.message for each in problems] == [
             "No runbook is called 'api1'. There is none."
         ]
+
+
+KEYED = load(EVERYTHING, "leak.yaml", ACTIONS, {"contain-endpoint": CONTAIN})
+
+
+def problems_of(**case: Any) -> list[tuple[str, str]]:
+    """The problems of a case of a runbook with groups."""
+    whole = {"name": "x", "start_by": "sam", "expect": {"status": "done"}, **case}
+    text = yaml.safe_dump({"runbook": "leak", "cases": [whole]}, sort_keys=False)
+    _, problems = check_rehearsal(text, {"leak": KEYED})
+    return [(each.where.removeprefix("cases[0]."), each.message) for each in problems]
+
+
+class TestKeys:
+    def test_steps_are_named_by_key(self):
+        """
+        In rounds, in called runbooks, in branches, and groups themselves.
+        """
+        keys = [
+            "reads", "shut", "second", "parallel@1", "each", "each.0.turn", "each.12.inner",
+            "each.2.inner.0.told", "contain.close", "contain.last", "read-again", "report",
+        ]  # fmt: skip
+        expect = {"status": "done", "steps": dict.fromkeys(keys, "done"), "order": keys}
+
+        assert problems_of(expect=expect) == []
+
+    @pytest.mark.parametrize(
+        ("key", "part"),
+        [
+            ("each.turn", "'each' has rounds. Say which one: each.0.turn."),
+            ("each.1", "'each.1' is a round, not a step."),
+            ("each.1.trun", "No step is called 'trun' in 'each.1'. Did you mean 'turn'?"),
+            ("each.1.inner.told", "Say which one: each.1.inner.0.told."),
+            ("contain.shut", "No step is called 'shut' in 'contain'."),
+            ("contain.0.close", "No step is called '0' in 'contain'."),
+            ("reads.x", "Step 'reads' holds no steps that are named after it."),
+            ("parallel@1.shut", "Step 'parallel@1' holds no steps that are named after it."),
+            ("Each.1.turn", "is not a step's key"),
+            ("each..turn", "is not a step's key"),
+            ("turn", "No step is called 'turn'."),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_key_is_said(self, key: str, part: str):
+        """
+        With what may have been meant; wherever a key stands.
+        """
+        for where, case in (
+            ("people[0].skip", {"people": [{"skip": key, "by": "sam"}]}),
+            ("expect.undone[0]", {"expect": {"status": "done", "undone": [key]}}),
+            ("expect.commands[0]", {"expect": {"status": "done", "commands": [f"run {key}"]}}),
+        ):
+            [(at, message)] = problems_of(**case)
+            assert at == where
+            assert part in message
+
+    def test_outcomes_may_be_for_every_round(self):
+        """
+        A key without numbers; and outcomes of what calls nothing are refused.
+        """
+        assert problems_of(outcomes={"each.turn": {}, "each.1.turn": {"takes": "5m"}}) == []
+        [(_, group)] = problems_of(outcomes={"each": {}})
+        [(_, question)] = problems_of(outcomes={"contain.ask": {}})
+        assert "holds other steps" in group
+        assert "Put the answer under 'people'" in question
+
+    @pytest.mark.parametrize(
+        ("case", "where", "part"),
+        [
+            ({"people": [{"pause": False, "by": "sam"}]}, "people[0].pause", "Write pause: true"),
+            ({"people": [{"undo": "x", "by": "sam"}]}, "people[0].undo", "true or false"),
+            ({"people": [{"cancel": True, "by": "sam", "undo": 1}]}, "people[0].undo", "true or false"),
+            ({"people": [{"resume": True}]}, "people[0]", "'by' is missing"),
+            ({"people": [{"override": "first", "by": "sam", "groups": ["x"]}]}, "people[0]", "'reason' is missing"),
+            ({"people": [{"skip": 5, "by": "sam"}]}, "people[0].skip", "as text"),
+            ({"people": [{"wait": "reads", "at": "5m"}]}, "people[0].at", "unknown here"),
+            ({"people": [{"pause": True, "by": "sam", "at": "soon"}]}, "people[0].at", "not a duration"),
+            ({"outcomes": {"reads": {"takes": 5}}}, "outcomes.reads.takes", "a duration"),
+            ({"expect": {"status": "done", "commands": ["go reads"]}}, "expect.commands[0]", "A command is one of 'plan …'"),
+            ({"expect": {"status": "done", "commands": [1]}}, "expect.commands[0]", "A command is one of"),
+            ({"expect": {"status": "done", "commands": ["finish well"]}}, "expect.commands[0]", "does not end 'well'"),
+            ({"expect": {"status": "done", "order": ["reads", "reads"]}}, "expect.order[1]", "here twice"),
+            ({"expect": {"status": "done", "undone": [1]}}, "expect.undone[0]", "as text"),
+            ({"expect": {"status": "done", "outputs": []}}, "expect.outputs", "a mapping of outputs"),
+        ],
+    )  # fmt: skip
+    def test_each_broken_rule_of_what_is_new(self, case: Any, where: str, part: str):
+        """
+        One problem each, at its place.
+        """
+        [(at, message)] = problems_of(**case)
+
+        assert at == where
+        assert part in message
+
+    def test_what_is_new_is_read(self):
+        """
+        Times, words about the run, and what is expected exactly.
+        """
+        text = yaml.safe_dump(
+            {
+                "runbook": "leak",
+                "cases": [
+                    {
+                        "name": "x",
+                        "start_by": "sam",
+                        "outcomes": {"shut": {"containment": "C1", "takes": "5m"}},
+                        "people": [
+                            {"cancel": True, "by": "sam", "undo": True, "at": "10m"},
+                            {"override": "first", "by": "sam", "groups": ["x"], "reason": "Now."},
+                        ],
+                        "expect": {
+                            "status": "undone",
+                            "commands": ["run reads", "finish undone"],
+                            "undone": [],
+                            "outputs": {},
+                        },
+                    }
+                ],
+            }
+        )
+
+        [case] = load_rehearsal(text, "r.yaml", {"leak": KEYED}).cases
+
+        assert case.outcomes["shut"] == (Gives({"containment": "C1"}, 300.0),)
+        assert (case.people[0].undo, case.people[0].at_s) == (True, 600.0)
+        assert (case.people[1].kind, case.people[1].reason) == ("override", "Now.")
+        assert case.expect.commands == ("run reads", "finish undone")
+        assert (case.expect.undone, case.expect.outputs) == ((), {})

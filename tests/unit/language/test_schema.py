@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from bot import wiring
 from bot.language.load import check
+from bot.language.params import key_of
 from bot.language.schema import schema
 from tests.unit.language.acme_actions import ACTIONS
-from tests.unit.language.texts import GOOD
+from tests.unit.language.texts import EVERYTHING, GOOD
 
 SCHEMA = schema(ACTIONS)
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -24,8 +27,11 @@ DOCUMENT: dict[str, Any] = yaml.safe_load(
 )
 
 
-def changed(path: list[Any], value: Any) -> dict[str, Any]:
-    document = copy.deepcopy(DOCUMENT)
+EVERYTHING_DOCUMENT: dict[str, Any] = yaml.safe_load(EVERYTHING.replace(" on:", " 'on':"))
+
+
+def changed(path: list[Any], value: Any, document: dict[str, Any] = DOCUMENT) -> dict[str, Any]:
+    document = copy.deepcopy(document)
     inner: Any = document
     for key in path[:-1]:
         inner = inner[key]
@@ -34,6 +40,21 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
     else:
         inner[path[-1]] = value
     return document
+
+
+def _keys(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every key of the language in a schema: its path and what the schema says about it."""
+    if isinstance(node, list):
+        for each in node:
+            yield from _keys(each, path)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if " " in key:
+            continue  # parameters of an action: it describes them
+        if key == "properties" and node.get("type") == "object":
+            yield from ((*path, name, about) for name, about in value.items())
+        yield from _keys(value, (*path, key))
 
 
 class TestSchema:
@@ -80,7 +101,6 @@ class TestSchema:
             (["steps", 3, "with", "letter"], {"subject": "x", "copies": ["y", "x"]}),
             (["steps", 1, "ttl"], "1h"),
             (["steps", 1, "approval"], {"from": ["a"]}),
-            (["steps", 1, "on_failure"], "undo"),
             (["steps", 1, "retry", "attempts"], 0),
             (["steps", 2, "approval", "from"], []),
             (["steps", 2, "approval", "on_timeout"], "go"),
@@ -120,13 +140,83 @@ class TestSchema:
         assert list(VALIDATOR.iter_errors(document)) == []
         assert check(json.dumps(document), "x.json", ACTIONS)[1] == ()
 
-    @settings(max_examples=150, deadline=None)
+    def test_a_runbook_that_uses_everything_is_valid(self):
+        """
+        Every key of the language is known to the schema.
+        """
+        assert list(VALIDATOR.iter_errors(EVERYTHING_DOCUMENT)) == []
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (["deadline"], 4),
+            (["always"], []),
+            (["outputs"], ["x"]),
+            (["outputs", "Bad"], 1),
+            (["approvals", "closing", "break_glass"], ["a"]),
+            (["approvals", "closing", "from"], None),
+            (["triggers", 0, "auto"], ["a..b"]),
+            (["steps", 0, "approval"], "closing"),
+            (["steps", 0, "retry", "on"], ["ambiguous"]),
+            (["steps", 0, "retry", "on"], []),
+            (["steps", 0, "retry", "backoff"], 0),
+            (["steps", 0, "retry", "jitter"], True),
+            (["steps", 1, "manual", "assignee"], ["a"]),
+            (["steps", 1, "manual", "remind"], "often"),
+            (["steps", 1, "on_failure"], "stop"),
+            (["steps", 2, "join"], "some"),
+            (["steps", 2, "on_failure"], "ask"),
+            (["steps", 2, "ttl"], "1h"),
+            (["steps", 2, "parallel"], []),
+            (["steps", 2, "parallel", 0, "uses"], "nope"),
+            (["steps", 2, "parallel", 1, "if"], "{{ true }}"),
+            (["steps", 2, "parallel", 1, "steps", 0, "approval"], "No name"),
+            (["steps", 2, "parallel", 1, "steps", 0, "approval"], {"required": 1}),
+            (["steps", 3, "id"], None),
+            (["steps", 3, "foreach"], "a"),
+            (["steps", 3, "foreach"], []),
+            (["steps", 3, "as"], "Not a name"),
+            (["steps", 3, "concurrency"], 21),
+            (["steps", 3, "steps"], None),
+            (["steps", 3, "steps", 0, "with"], {}),
+            (["steps", 3, "approval"], "closing"),
+            (["steps", 4, "runbook"], "Not an id"),
+            (["steps", 4, "with"], [1]),
+            (["steps", 4, "retry"], {"attempts": 1}),
+            (["always", 0, "uses"], "nope"),
+        ],
+    )
+    def test_what_the_loader_refuses_of_everything_is_invalid(self, path: list[Any], value: Any):
+        """
+        The same holds for the steps that hold others, and what goes with them.
+        """
+        document = changed(path, value, EVERYTHING_DOCUMENT)
+
+        assert not VALIDATOR.is_valid(document)
+        assert check(json.dumps(document), "x.json", ACTIONS)[1]
+
+    @pytest.mark.parametrize("actions", [ACTIONS, wiring.actions()], ids=["acme", "real"])
+    def test_every_key_is_described(self, actions: Any):
+        """
+        An editor shows what each key of the language is for, and of each parameter what its action
+        says about it.
+        """
+        definitions = schema(actions)
+        undescribed = [key for key in _keys(definitions) if not key[-1].get("description")]
+
+        assert undescribed == []
+        for name, action in actions.items():
+            properties = definitions["$defs"][f"with {name}"]["properties"]
+            for key, field in action.params.model_fields.items():
+                assert properties[key_of(key, field)].get("description") == field.description
+
+    @settings(max_examples=200, deadline=None)
     @given(st.data())
     def test_what_the_loader_takes_is_valid(self, data: st.DataObject):
         """
         The schema is never stricter than the loader, however a runbook is changed.
         """
-        document = copy.deepcopy(DOCUMENT)
+        document = copy.deepcopy(data.draw(st.sampled_from([DOCUMENT, EVERYTHING_DOCUMENT])))
         for _ in range(data.draw(st.integers(1, 2))):
             inner: Any = document
             while isinstance(inner, dict | list) and inner:

@@ -16,15 +16,18 @@ from pydantic import ValidationError
 
 from bot import wiring
 from bot.engine.rehearsal import rehearse, rehearse_folder
+from bot.language import approvals, groups, link, singles, steps, yaml_source
 from bot.language import rehearsal as rehearsals
-from bot.language import steps, yaml_source
 from bot.language.declarations import KEYS as INPUT_KEYS
+from bot.language.document import RUNBOOK_KEYS
 from bot.language.filters import FILTERS, FUNCTIONS
-from bot.language.load import RUNBOOK_KEYS, TRIGGER_KEYS, load, load_folder
+from bot.language.load import check_files, load, load_folder
+from bot.language.outline import KINDS
 from bot.language.params import key_of
 from bot.language.rehearsal import load_rehearsal
 from bot.language.runbook import InputType
 from bot.language.schema import schema
+from bot.language.triggers import TRIGGER_KEYS
 from bot.model.alert import Alert
 from bot.model.endpoint import Endpoint
 
@@ -98,6 +101,21 @@ class TestPage:
         for case in rehearsal.cases:
             assert rehearse(runbook, rehearsal, case).differences == ()
 
+    def test_its_pieces_work(self):
+        """
+        The steps shown beside the tables load, one after another.
+        """
+        pieces = "".join(re.findall(r"^```yml\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE))
+        head = "name: A\nsummary: S.\nseverity: sev1\nowners: [b]\n"
+        inputs = "inputs: {endpoint: {type: endpoint}, since: {type: datetime, default: null}}\n"
+        texts = {
+            "pieces": f"id: pieces\n{head}{inputs}steps:\n{pieces}",
+            "called": f"id: contain-endpoint\n{head}{inputs}steps: [{{id: a, manual: {{ask: b}}}}]",
+        }
+
+        assert pieces.count("\n- ") == 2
+        assert check_files(texts, ACTIONS) == {"pieces": (), "called": ()}
+
     @pytest.mark.parametrize(
         ("heading", "keys"),
         [
@@ -105,9 +123,9 @@ class TestPage:
             ("### Input,", INPUT_KEYS),
             ("| Type | Takes", [each.value for each in InputType]),
             ("### Trigger", TRIGGER_KEYS),
-            ("| Key of `approval`", steps.APPROVAL_KEYS),
-            ("| Key of `retry`", steps.RETRY_KEYS),
-            ("| Key of `manual`", steps.MANUAL_KEYS),
+            ("| Key of `approval`", approvals.APPROVAL_KEYS),
+            ("| Key of `retry`", singles.RETRY_KEYS),
+            ("| Key of `manual`", singles.MANUAL_KEYS),
             ("### Functions", [*FUNCTIONS, "duration"]),
             ("### Filters", FILTERS),
             ("| Key | Holds |\n|---|---|\n| `runbook`", rehearsals.KEYS),
@@ -125,13 +143,14 @@ class TestPage:
 
     def test_its_tables_of_a_step_are_complete(self):
         """
-        The keys of a step stand in two tables.
+        Each kind of step has a table of its keys, besides those of every step.
         """
-        both = [*names("A step has either"), *names("With `uses` only:")]
-
-        assert sorted(both) == sorted(steps.STEP_KEYS)
-        for key in steps.LATER_KEYS:
-            assert f"`{key}`" in PAGE
+        common = names("A step has exactly one of")
+        assert sorted(common) == sorted({*steps.STEP_KEYS} - {*steps.BELONGS})
+        for kind in KINDS:
+            takes = [key for key, kinds in steps.BELONGS.items() if kind in kinds]
+            if takes:
+                assert sorted(names(f"With `{kind}`")) == sorted(takes)
 
     def test_its_list_of_names_is_complete(self):
         """
@@ -155,8 +174,14 @@ class TestPage:
             f"{values.MAX_ITEMS:,} items",
             f"{values.MAX_TEXT:,}\ncharacters",
             f"{inputs.MAX_TEXT:,} characters",
-            f"1 (the default) to {steps.MAX_APPROVALS}",
-            f"1 to {steps.MAX_ATTEMPTS}, with the first one",
+            f"1 (the default) to {approvals.MAX_APPROVALS}",
+            f"1 to {singles.MAX_ATTEMPTS}, with the first one",
+            f"1 to {singles.MAX_BACKOFF}",
+            f"1 (the default) to {groups.MAX_CONCURRENCY}",
+            f"at most {steps.MAX_STEPS} steps",
+            f"{groups.MAX_NESTING} deep",
+            f"{link.MAX_CALLS_DEEP} runbooks deep",
+            f"{link.MAX_STEPS_TOGETHER:,} steps",
             f"left out, {rehearsals.START:%Y-%m-%dT%H:%M:%SZ}",
         ):
             assert figure in PAGE, figure

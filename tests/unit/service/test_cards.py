@@ -122,7 +122,7 @@ class TestRunCard:
         """
         (card,) = company.chat.titled("approve set?")
 
-        digest = company.state().steps["set"].plan.digest
+        digest = company.state().steps["set"].card
         assert dict(card.facts) == {
             "Needs": "1 of security",
             "Plan": digest[:12],

@@ -339,7 +339,7 @@ class TestCancelling:
         del waiting.world.runner.wake
         waiting.resume()
 
-        assert waiting.outside.calls[-1] == "set.apply"
+        assert waiting.outside.calls[-1] == "set.verify"
         assert waiting.state().status is RunStatus.CANCELLED
 
     def test_what_is_over_cannot_be_cancelled(self, waiting):
@@ -348,7 +348,7 @@ class TestCancelling:
         """
         waiting.world.service.people.cancel("INC-1-R1", SAM)
 
-        with pytest.raises(Refused, match="over already"):
+        with pytest.raises(Refused, match="is over"):
             waiting.world.service.people.cancel("INC-1-R1", SAM)
 
     @pytest.mark.parametrize(

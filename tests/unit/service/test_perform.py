@@ -349,12 +349,12 @@ class TestForesight:
         dependent = SET.replace("id: set", "id: later").replace("shut", '"{{ steps.look.value }}"')
         company = company_of(text_of(LOOK + SET + dependent))
 
-        look, change, later = company.world.service.foresee(company.runbooks[0], {})
+        look, change, later = company.world.service.foresee(company.runbooks[0], {}, IRIS)
 
         assert (look.effect, look.plan) == ("read", None)
         assert (change.plan.before, change.plan.after) == (None, "shut")
         assert later.plan is None
-        assert "earlier steps" in later.later
+        assert later.later == "depends on what look leaves"
         assert company.outside.effects == []
         assert company.kinds(None) == []
 
@@ -365,10 +365,10 @@ class TestForesight:
         company = company_of(text_of(SET + LOOK))
         company.outside.fail["set.observe"] = [ProviderUnreachable("No answer.")]
 
-        change, look = company.world.service.foresee(company.runbooks[0], {})
+        change, look = company.world.service.foresee(company.runbooks[0], {}, IRIS)
 
-        assert "No answer." in change.later
-        assert look.later == ""
+        assert "No answer." in change.unreachable
+        assert look.unreachable == ""
 
 
 class TestUnknownAction:

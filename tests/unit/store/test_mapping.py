@@ -149,22 +149,8 @@ class TestRuns:
             assert stored.run == done
             assert (stored.state, stored.events) == ({"cursor": 1}, 3)
             assert list(stored.commands) == commands
-            assert stored.cancel is None
             assert tx.runs(unfinished=True) == []
             assert list(tx.runs(incident_id="INC-1")) == [done]
-
-    def test_the_first_wish_to_cancel_counts(self, store):
-        """
-        Who asked first is who cancelled.
-        """
-        with store.begin() as tx:
-            add_incident(tx)
-            run = add_run(tx, "INC-1")
-            tx.ask_to_cancel(run.id, by="slack:U1", reason="false alarm")
-            tx.ask_to_cancel(run.id, by="slack:U2", reason="late")
-
-        with store.read() as tx:
-            assert tx.run(run.id).cancel == {"by": "slack:U1", "reason": "false alarm"}
 
     def test_an_unknown_run_is_not_found(self, store):
         """
@@ -183,14 +169,13 @@ class TestMailbox:
         with store.begin() as tx:
             assert tx.put_message("R1", first, "a")
             assert tx.put_message("R1", second, "b")
-            assert tx.waiting_mailboxes() == ["R1"]
             taken = []
             while (message := tx.next_message("R1")) is not None:
                 taken.append(message[1])
                 tx.take_message(message[0])
 
             assert taken == [first, second]
-            assert tx.waiting_mailboxes() == []
+            assert tx.next_message("R1") is None
 
     def test_a_key_counts_once_even_after_it_was_taken(self, store):
         """

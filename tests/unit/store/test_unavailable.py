@@ -39,44 +39,44 @@ class Disk:
 
 
 class TestFullDisk:
-    def test_it_is_said_with_what_to_do(self, store, database):
+    def test_it_is_said_with_what_to_do(self, file_store, database):
         """
         Fact, consequence and remedy: the file, the cause, and that room is needed.
         """
-        Disk(store).fill()
+        Disk(file_store).fill()
 
         with pytest.raises(StoreUnavailable, match=r"full.*nothing more is done.*disk space") as e:
-            write_much(store)
+            write_much(file_store)
 
         assert str(database) in str(e.value)
 
-    def test_nothing_is_half_written(self, store):
+    def test_nothing_is_half_written(self, file_store):
         """
         The transaction that met the full disk left nothing behind, and the chain holds.
         """
-        with store.begin() as tx:
+        with file_store.begin() as tx:
             tx.append(at=NOON, kind="note", body={})
-        Disk(store).fill()
+        Disk(file_store).fill()
 
         with pytest.raises(StoreUnavailable):
-            write_much(store)
+            write_much(file_store)
 
-        with store.read() as tx:
+        with file_store.read() as tx:
             assert len(tx.records()) == 1
 
-    def test_it_goes_on_when_there_is_room_again(self, store):
+    def test_it_goes_on_when_there_is_room_again(self, file_store):
         """
         The same store, without a restart.
         """
-        disk = Disk(store)
+        disk = Disk(file_store)
         disk.fill()
         with pytest.raises(StoreUnavailable):
-            write_much(store)
+            write_much(file_store)
 
         disk.free()
-        write_much(store)
+        write_much(file_store)
 
-        with store.read() as tx:
+        with file_store.read() as tx:
             assert len(tx.records()) == 1
 
 
@@ -109,27 +109,30 @@ class TestOtherTroubles:
 
         assert file.read_text().startswith("this is no database")
 
-    def test_a_writer_that_never_ends(self, database, store, monkeypatch):
+    def test_a_writer_that_never_ends(self, url, store, monkeypatch):
         """
         Another process that keeps the lock makes us say so, after a while.
         """
         monkeypatch.setattr(store_module, "BUSY_TIMEOUT_MS", 1)
-        other = SqlStore(f"sqlite:///{database}")
+        monkeypatch.setitem(store_module.POSTGRES_OPTIONS, "lock_timeout", 1)
+        other = SqlStore(url)
 
-        with store.begin(), pytest.raises(StoreUnavailable, match="locked"), other.begin():
+        with store.begin(), pytest.raises(StoreUnavailable, match="lock"), other.begin():
             pass
         other.close()
 
-    def test_a_file_that_may_not_be_written(self, store):
+    def test_a_file_that_may_not_be_written(self, file_store):
         """
         Missing permission is unavailable too.
         """
         sa.event.listen(
-            store.engine, "checkout", lambda c, _record, _proxy: c.execute("PRAGMA query_only=ON")
+            file_store.engine,
+            "checkout",
+            lambda c, _record, _proxy: c.execute("PRAGMA query_only=ON"),
         )
 
         with pytest.raises(StoreUnavailable, match="readonly"):
-            write_much(store)
+            write_much(file_store)
 
 
 class TestMistakes:
@@ -151,14 +154,14 @@ def remember_twice(store: SqlStore) -> None:
 
 
 class TestMigration:
-    def test_it_is_safe_to_repeat(self, store, database):
+    def test_it_is_safe_to_repeat(self, store, url):
         """
         Every start migrates; a database that is up to date is left as it is.
         """
         with store.begin() as tx:
             tx.append(at=NOON, kind="note", body={})
 
-        again = SqlStore(f"sqlite:///{database}")
+        again = SqlStore(url)
         again.migrate()
 
         with again.read() as tx:
@@ -189,11 +192,11 @@ class TestDurability:
             pytest.param("busy_timeout", 10_000, id="writers-wait-for-each-other"),
         ],
     )
-    def test_every_connection_is_set_up(self, store, pragma, value):
+    def test_every_connection_is_set_up(self, file_store, pragma, value):
         """
         A committed record is on the disk, not in a cache.
         """
-        with store.engine.connect() as connection:
+        with file_store.engine.connect() as connection:
             assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == value
 
 
