@@ -92,7 +92,8 @@ def _take_back(turn: Turn) -> bool:
                 return True
             turn.close(place, StepStatus.FAILED, left=True)
         elif place.step.effect is Effect.CHANGE:
-            turn.set(place, attempt=1)
+            # Taken back, it ends its sequence no more and no less than before.
+            turn.set(place, attempt=1, passed=not current.ends_sequence)
             calls.undo(turn, place)
             return True
         else:
