@@ -119,9 +119,8 @@ class Watch:
         assert bool(over) == run.state.status.is_final
         if over:
             assert commands == (Finish(status=run.state.status, reason=run.state.reason),)
-            assert not any(
-                each.is_under_way or each.is_waiting for each in run.state.steps.values()
-            )
+            open_ = [k for k, v in run.state.steps.items() if v.is_under_way or v.is_waiting]
+            assert not open_
 
     def _is_told_by_the_state_alone(self) -> None:
         """Also nothing is left that could be done without another event."""
