@@ -220,9 +220,11 @@ def _on_time(turn: Turn) -> None:
         return
     for place in list(every(turn.book, turn.state)):
         current = turn.step(place.key)
-        if current.is_waiting and current.deadline is not None and turn.at >= current.deadline:
+        if not current.is_waiting:
+            continue
+        if current.deadline is not None and turn.at >= current.deadline:
             _time_is_up(turn, place, current)
-        elif current.is_waiting and current.remind_at and turn.at >= current.remind_at:
+        elif current.asked and current.remind_at and turn.at >= current.remind_at:
             is_overdue = current.due_at is not None and turn.at >= current.due_at
             turn.set(place, nudge="overdue" if is_overdue else "remind", remind_at=None)
 

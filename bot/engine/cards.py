@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bot.action import Effect
 from bot.engine import calls
-from bot.engine.places import Place, every, flat
+from bot.engine.places import Place, closes, every, flat
 from bot.engine.policy import approval_needed, card_digest, counts, overrides
 from bot.engine.scope import scope_of
 from bot.engine.state import StepState, StepStatus
@@ -73,14 +73,19 @@ def tend(turn: Turn) -> None:
                 assert current.plan is not None  # noqa: S101  # it waits for a yes to it
                 planned(turn, place, current.plan)
         else:
-            members = tuple(m for m in current.members if turn.step(m).status in _ON_CARD)
+            members = tuple(m for m in current.members if _stays(turn, turn.place(m)))
             if members != current.members:
                 rest = tuple(m for m in current.gathering if m in members)
                 turn.set(place, members=members, gathering=rest)
                 _ask_if_complete(turn, place)
 
 
-_ON_CARD = (StepStatus.PENDING, StepStatus.PLANNING, StepStatus.AWAITING_APPROVAL)
+def _stays(turn: Turn, member: Place) -> bool:
+    """Tell whether a step on a card still waits for it, or for its turn."""
+    status = turn.step(member.key).status
+    if status in (StepStatus.PENDING, StepStatus.PLANNING):
+        return not closes(member, turn.state)
+    return status is StepStatus.AWAITING_APPROVAL
 
 
 def _joined(turn: Turn, place: Place) -> bool:
@@ -137,6 +142,7 @@ def _sharing(turn: Turn, place: Place, approval: Approval) -> list[Place]:
         if other.key != place.key
         and other.step.approval == approval
         and not turn.step(other.key).approved
+        and not closes(other, turn.state)
         and _leader_of(turn, other.key) is None
         and turn.step(other.key).status in (StepStatus.PENDING, StepStatus.PLANNING)
     ]

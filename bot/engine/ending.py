@@ -16,7 +16,11 @@ from bot.model.incident import RunStatus
 
 def settle(turn: Turn) -> None:
     """After an event: begin what may begin, and end what is over."""
-    cards.tend(turn)
+    _go_on(turn)
+    cards.tend(turn)  # last, as steps on a card may just have been passed over or ended
+
+
+def _go_on(turn: Turn) -> None:
     if turn.state.paused is not None:
         _hold(turn)
         return
@@ -35,6 +39,8 @@ def _hold(turn: Turn) -> None:
     was_ending = turn.state.ending is not None
     if not was_ending or _ending(turn).phase == "closing":
         flow.sequence(turn, turn.book.steps, root(turn.book, turn.state))
+    elif _ending(turn).phase == "always":
+        flow.all_of(turn, last(turn.book, turn.state))
     if turn.state.ending is not None and not was_ending:
         _hold(turn)
     flow.let_go(turn)
@@ -46,7 +52,8 @@ def _how_it_went(turn: Turn, verdict: Verdict) -> tuple[RunStatus, str]:
         return RunStatus.DONE, ""
     step = next(s for s in turn.book.steps if turn.step(s.id).ends_sequence)
     current = turn.step(step.id)
-    if current.failure is not None:
+    if current.status is not StepStatus.STOPPED:
+        assert current.failure is not None  # noqa: S101  # else it would not end the run
         return RunStatus.FAILED, f"step {step.id} failed: {current.failure.message}"
     return RunStatus.STOPPED, f"step {step.id}: {current.note}"
 
@@ -85,7 +92,8 @@ def _take_back(turn: Turn) -> bool:
                 return True
             turn.close(place, StepStatus.FAILED, left=True)
         elif place.step.effect is Effect.CHANGE:
-            turn.set(place, attempt=1)
+            # Taken back, it ends its sequence no more and no less than before.
+            turn.set(place, attempt=1, passed=not current.ends_sequence)
             calls.undo(turn, place)
             return True
         else:

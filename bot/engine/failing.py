@@ -122,15 +122,17 @@ def decided(turn: Turn, place: Place, event: events.Decided) -> None:
         note = f"{event.choice} decided by {event.by}"
         pass_over(turn, place, note)
         if event.choice == "stop":
-            turn.set(place, passed=False)
+            left = turn.step(place.key).left
+            turn.set(place, passed=left and current.passed)
             _stop(turn, place, note)
 
 
 def pass_over(turn: Turn, place: Place, note: str) -> None:
     """Let the run go on though the step failed (or could not be taken back)."""
-    failure = turn.step(place.key).failure
-    is_undo = failure is not None and failure.phase == "undo"
-    turn.close(place, StepStatus.FAILED, note=note, passed=True, left=is_undo)
+    current = turn.step(place.key)
+    is_undo = current.failure is not None and current.failure.phase == "undo"
+    passed = current.passed if is_undo else True
+    turn.close(place, StepStatus.FAILED, note=note, passed=passed, left=is_undo)
 
 
 def _stop(turn: Turn, place: Place, note: str) -> None:
@@ -146,7 +148,7 @@ def again(turn: Turn, place: Place) -> None:
     current = turn.step(place.key)
     assert current.failure is not None  # noqa: S101  # it has failed
     phase = current.failure.phase
-    turn.set(place, passed=False, left=False, ended_at=None, note="")
+    turn.set(place, passed=current.passed and phase == "undo", left=False, ended_at=None, note="")
     match phase:
         case "plan":
             calls.plan(turn, place)

@@ -35,13 +35,14 @@ def outstanding(turn: Turn) -> tuple[Command, ...]:
     state = turn.state
     if state.status.is_final:
         return (Finish(status=state.status, reason=state.reason),)
+    gathered = _gathered(turn)
     if state.paused is not None:
         places = (turn.place(k) for k, n in state.paused.items() if turn.step(k).calls == n)
-        held = [call for place in places if (call := _call(turn, place)) is not None]
-        return (*held, Wait())
+        calls = (_call(turn, place, gathered) for place in places)
+        return (*(call for call in calls if call is not None), Wait())
     found: list[Command] = []
     for place in every(turn.book, state):
-        command = _call(turn, place) or _ask(turn, place)
+        command = _call(turn, place, gathered) or _ask(turn, place)
         if command is not None:
             found.append(command)
     until = _until(turn)
@@ -52,20 +53,30 @@ def outstanding(turn: Turn) -> tuple[Command, ...]:
 
 def under_way(turn: Turn) -> dict[str, int]:
     """Return the steps that have a command outstanding, with how many they have had."""
+    gathered = _gathered(turn)
     return {
         place.key: turn.step(place.key).calls
         for place in every(turn.book, turn.state)
-        if _call(turn, place) is not None
+        if _call(turn, place, gathered) is not None
     }
 
 
-def _call(turn: Turn, place: Place) -> Command | None:
-    """Return the command of a step that calls its action, if one is outstanding."""
+def _gathered(turn: Turn) -> frozenset[str]:
+    """Return the steps that are planned for a card, by key."""
+    return frozenset(key for current in turn.state.steps.values() for key in current.gathering)
+
+
+def _call(turn: Turn, place: Place, gathered: frozenset[str]) -> Command | None:
+    """Return the command of a step that calls its action, if one is outstanding.
+
+    Args:
+        gathered: The steps that are planned for a card before their turn.
+    """
     if place.step.uses is None:
         return None
     current = turn.step(place.key)
     match current.status:
-        case StepStatus.PENDING if _is_gathered(turn, place):
+        case StepStatus.PENDING if place.key in gathered:
             return _plan(place, current)
         case StepStatus.PLANNING:
             return _plan(place, current)
@@ -111,10 +122,6 @@ def _plan(place: Place, current: StepState) -> PlanStep:
 def _planned(current: StepState) -> Plan:
     assert current.plan is not None  # noqa: S101  # a change is planned before all else
     return current.plan
-
-
-def _is_gathered(turn: Turn, place: Place) -> bool:
-    return any(place.key in current.gathering for current in turn.state.steps.values())
 
 
 def _ask(turn: Turn, place: Place) -> Command | None:

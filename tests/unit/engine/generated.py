@@ -80,12 +80,12 @@ class Maker:
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw, self.made = draw, 0
         card = draw(OWN)
-        self.approvals = [
-            None,
+        self.approvals: list[Approval | None] = [
             None,
             draw(OWN),
             shared("security", required=card.required, on_timeout=card.on_timeout),
         ]
+        self.approvals.append(self.approvals[-1])
 
     def sequence(self, depth: int, most: int = 3) -> tuple[Step, ...]:
         return tuple(self.step(depth) for _ in range(self.draw(st.integers(1, most))))

@@ -9,7 +9,7 @@ from bot.engine import StepStatus
 from bot.engine.failing import MAX_DRIFTS
 from bot.engine.places import find
 from bot.engine.policy import approval_needed
-from bot.language.runbook import Approval
+from bot.language.runbook import Approval, Retry
 from bot.model.commands import (
     ApplyStep,
     AskApproval,
@@ -480,6 +480,21 @@ class TestDrift:
         run = self.approved(approval=None)
 
         assert run.drifted("close", self.drifted).plan == self.drifted
+
+    def test_a_no_after_a_failure_and_a_drift_stops_the_run(self):
+        """
+        The last word is that of the person; the failure before it is history.
+        """
+        run = Rehearsal(book(change("close", approval=ONE, retry=Retry(2, delay_s=5.0))))
+        run.planned("close")
+        run.approved("close", "slack:U1", "security")
+        run.failed("close", "apply", "timeout")
+        run.timer(seconds=5)
+        run.drifted("close", self.drifted)
+
+        run.rejected("close", "slack:U1", "security")
+
+        assert run.ended == (RunStatus.STOPPED, "step close: rejected by slack:U1")
 
     def drifting(self, approval: Approval | None) -> Rehearsal:
         run = self.approved(approval)

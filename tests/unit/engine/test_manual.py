@@ -6,7 +6,7 @@ import pytest
 
 from bot.engine import StepStatus
 from bot.model.commands import AskPerson, Finish, Remind, Wait
-from tests.unit.engine.rehearsal import NOON, Rehearsal, book, manual
+from tests.unit.engine.rehearsal import NOON, Rehearsal, book, manual, parallel, step
 
 
 def waiting(**fields: object) -> Rehearsal:
@@ -97,6 +97,20 @@ class TestReminders:
         run.reminded("sure")
 
         assert run.state == before
+
+    def test_nobody_is_reminded_of_what_was_not_asked_yet(self):
+        """
+        The question comes first, however late.
+        """
+        run = Rehearsal(book(parallel(manual("sure", remind_s=60.0), step("look"))))
+        run.timer(seconds=90)
+        assert isinstance(run.of("sure"), AskPerson)
+
+        run.asked("sure")
+
+        assert until(run) == 60
+        run.timer()
+        assert isinstance(run.of("sure"), Remind)
 
     def test_an_answer_ends_them(self):
         """

@@ -204,6 +204,23 @@ class TestJoinAny:
         assert run.state.status is RunStatus.FAILED
         assert "2 of 2 branches did not work" in run.state.reason
 
+    def test_a_branch_that_went_over_a_failure_has_not_won(self):
+        """
+        The one that is to do has to work; what failed in it is told if none does.
+        """
+        passing = step("a", on_failure="continue")
+        run = Rehearsal(book(parallel(passing, step("b", on_failure="stop"), join="any")))
+        run.failed("a", error="refused")
+        assert run.doing == ["b"]
+
+        run.failed("b", error="refused")
+
+        assert run.ended == (
+            RunStatus.FAILED,
+            "step both failed: 2 of 2 branches did not work "
+            "(a: It did not work.; b: It did not work.)",
+        )
+
     def test_branches_after_one_that_is_done_at_once_do_not_begin(self):
         """
         A branch whose steps are all passed over is done.

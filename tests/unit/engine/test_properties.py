@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.action import Effect
 from bot.engine import RunState, StepStatus, advance
+from bot.engine.ending import settle
 from bot.engine.places import closes, find
 from bot.engine.todo import outstanding
 from bot.engine.turn import Turn
@@ -64,7 +63,7 @@ class Watch:
         if run.state.status.is_final:
             return
         self._is_told_by_the_state_alone()
-        self._is_held(before, old)
+        self._is_held(old)
         self._begins_nothing_at_an_end(before, event)
         self._goes_back_in_order(before, event)
         self._has_its_yes(old)
@@ -120,20 +119,18 @@ class Watch:
         assert bool(over) == run.state.status.is_final
         if over:
             assert commands == (Finish(status=run.state.status, reason=run.state.reason),)
-            assert not any(each.is_under_way or each.is_waiting for each in self._single())
-
-    def _single(self) -> list[Any]:
-        places = ((key, find(self.run.runbook, self.run.state, key)) for key in self._keys())
-        return [self.run.at(key) for key, place in places if place and not place.step.is_group]
-
-    def _keys(self) -> list[str]:
-        return list(self.run.state.steps)
+            open_ = [k for k, v in run.state.steps.items() if v.is_under_way or v.is_waiting]
+            assert not open_
 
     def _is_told_by_the_state_alone(self) -> None:
+        """Also nothing is left that could be done without another event."""
         run = self.run
-        assert outstanding(Turn(run.runbook, run.state, NOON)) == run.commands
+        turn = Turn(run.runbook, run.state, NOON)
+        settle(turn)
+        assert turn.state == run.state
+        assert outstanding(turn) == run.commands
 
-    def _is_held(self, before: RunState, old: tuple[Command, ...]) -> None:
+    def _is_held(self, old: tuple[Command, ...]) -> None:
         """A paused run has no command that was not under way."""
         if self.run.state.paused is not None:
             assert _calls(self.run.commands) <= _calls(old)
@@ -142,10 +139,12 @@ class Watch:
     def _begins_nothing_at_an_end(self, before: RunState, event: Event) -> None:
         """Once a run comes to its end, only ``always`` begins steps; also in a needless branch."""
         run = self.run
+        # A step may begin just before another of the same moment ends the run.
+        is_asked = isinstance(event, events.Cancelled | events.UndoAsked)
         for key in set(run.doing) - self.begun:
             place = find(run.runbook, run.state, key)
             assert place is not None
-            if run.state.ending is not None:
+            if before.ending is not None or is_asked:
                 assert place.frame.final, key
             stood = find(run.runbook, before, key)
             assert stood is None or not closes(stood, before), key

@@ -318,6 +318,65 @@ class TestInParallel:
         assert isinstance(ask, AskApproval)
         assert (ask.step, ask.also) == ("b", {})
 
+    def test_a_member_whose_condition_does_not_hold_leaves_the_card_at_once(self):
+        """
+        Nobody waits for the plan of a step that does not run.
+        """
+        never = change("b", approval=CARD, condition=expression("steps.look.n > 1"))
+        run = Rehearsal(book(parallel(change("a", approval=CARD), (step("look"), never))))
+        run.planned("a")
+        assert run.doing == ["look", "b"]
+
+        run.applied("look", n=1)
+
+        assert run.doing == ["a"]
+        assert isinstance(run.of("a"), AskApproval)
+        assert run.of("a").also == {}
+
+    def test_a_step_that_is_not_needed_any_more_is_on_no_card(self):
+        """
+        Nobody is asked about what never comes, nor is it planned.
+        """
+        lost = (step("slow"), change("b", approval=CARD))
+        any_ = parallel(step("look"), lost, id_="first", join="any")
+        run = Rehearsal(book(parallel(any_, change("a", approval=CARD))))
+        run.planned("a")
+        run.planned("b")
+        assert run.of("a").also == {"b": plan_of("b")}
+
+        run.applied("look")
+
+        assert run.doing == ["slow", "a"]
+        assert run.of("a").also == {}
+
+    def test_a_card_that_is_opened_later_leaves_it_out_from_the_first(self):
+        """
+        It will not begin.
+        """
+        lost = (step("slow"), change("b", approval=CARD))
+        any_ = parallel(step("look"), lost, id_="first", join="any")
+        run = Rehearsal(book(parallel(any_, change("a", approval=CARD))))
+        run.applied("look")
+
+        run.planned("a")
+
+        assert run.doing == ["slow", "a"]
+
+    def test_a_leader_whose_branch_is_not_needed_any_more_leaves_the_others_too(self):
+        """
+        They are asked about at once.
+        """
+        any_ = parallel(step("look"), change("a", approval=CARD), id_="first", join="any")
+        run = Rehearsal(book(parallel(any_, change("b", approval=CARD))))
+        run.planned("a")
+        run.planned("b")
+        run.asked("a")
+
+        run.applied("look")
+
+        assert run.doing == ["b"]
+        assert isinstance(run.of("b"), AskApproval)
+
     def test_a_member_that_cannot_be_planned_in_its_turn_leaves_the_card(self):
         """
         The others do not wait for it.

@@ -426,6 +426,28 @@ class TestAsked:
 
         assert run.ended == (RunStatus.UNDONE, "taken back by slack:U1; taken back: tidy, a")
 
+    @pytest.mark.parametrize("how", ["undone", "skip", "stop"])
+    def test_what_follows_in_a_branch_of_always_is_not_lost(self, how):
+        """
+        A change that was taken back, or could not be, ends nothing that began after it.
+        """
+        both = parallel((change("tidy"), step("tell")), id_="both")
+        run = Rehearsal(book(step("a"), always=(both,)))
+        run.applied("a")
+        run.changed("tidy")
+        run.undo_asked()
+        assert run.doing == ["tidy", "tell"]
+
+        if how == "undone":
+            run.undone("tidy")
+        else:
+            run.failed("tidy", "undo", "refused")
+            run.decided("tidy", how)
+        assert run.doing == ["tell"]
+        run.applied("tell")
+
+        assert run.state.status.is_final
+
     def test_questions_of_the_run_are_closed_by_it(self):
         """
         Nothing more begins.

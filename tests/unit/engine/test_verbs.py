@@ -275,11 +275,13 @@ class TestPause:
 
         assert isinstance(run.planned("a"), Finish)
 
-    def test_a_branch_that_was_decided_meanwhile_begins_nothing(self):
+    @pytest.mark.parametrize("where", ["steps", "always"])
+    def test_a_branch_that_was_decided_meanwhile_begins_nothing(self, where):
         """
         A word that comes after the other branch won is late, though the run was held.
         """
-        run = Rehearsal(book(parallel(step("a"), change("b", approval=APPROVAL), join="any")))
+        both = parallel(step("a"), change("b", approval=APPROVAL), join="any")
+        run = Rehearsal(book(both) if where == "steps" else book(always=(both,)))
         run.planned("b")
         run.asked("b")
         run.paused()

@@ -252,6 +252,25 @@ class TestTheWayBack:
             "step a failed: It did not work.; taken back: a",
         )
 
+    @pytest.mark.parametrize("status", ["undoing", "awaiting_decision"])
+    def test_it_takes_back_that_one_step_only(self, status):
+        """
+        ``undo`` meant no more then.
+        """
+        failure = FAILED | {"phase": "undo" if status != "undoing" else "apply"}
+        old = {
+            "a": old_step("done", plan_of("a")),
+            "b": old_step(status, plan_of("b"), failure=failure),
+        }
+        run = going_on(1, old, change("a"), change("b", on_failure="undo"))
+        if status != "undoing":
+            run.decided("b", "retry")
+
+        run.undone("b")
+
+        assert run.ended == (RunStatus.FAILED, "step b failed: It did not work.; taken back: b")
+        assert run.status("a") is StepStatus.DONE
+
     def test_an_undo_that_fails_asks(self):
         """
         As it did.
