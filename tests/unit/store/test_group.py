@@ -1,0 +1,160 @@
+"""Writers that wait for their turn are committed together, and each as if it had been alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from bot.errors import BadInput, StoreUnavailable
+from bot.model.journal import verify_chain
+from bot.store import SqlStore
+from bot.store import group as group_module
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+class Crowd:
+    """Writers that all come while one is writing, so that they share its transaction."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self.raised: dict[str, BaseException] = {}
+        self.returned: list[str] = []
+
+    def write(self, *writers: tuple[str, Callable[[object], None]]) -> None:
+        """Let all of them write at once, in any order; the first waits for the others to come."""
+        group = self._store._writers
+        threads = [threading.Thread(target=self._one, args=writer) for writer in writers]
+        try:
+            with self._store.begin() as tx:
+                for thread in threads:
+                    thread.start()
+                while group._waiting < len(threads):
+                    pass
+                tx.append(at=NOON, kind="first", body={})
+        finally:
+            for thread in threads:
+                thread.join(30)
+
+    def _one(self, name: str, work: Callable[[object], None]) -> None:
+        try:
+            with self._store.begin() as tx:
+                tx.append(at=NOON, kind=name, body={})
+                work(tx)
+        except BaseException as error:
+            self.raised[name] = error
+        else:
+            self.returned.append(name)
+
+
+def nothing(_tx: object) -> None:
+    """Write nothing more."""
+
+
+def kinds(store: SqlStore) -> list[str]:
+    with store.read() as tx:
+        records = tx.records()
+    assert verify_chain(records) == len(records)
+    return sorted(record.kind for record in records)
+
+
+class TestTogether:
+    def test_many_writers_need_few_commits(self, store: SqlStore) -> None:
+        """
+        Whoever came while another was writing shares its commit.
+        """
+        commits: list[int] = []
+        sa.event.listen(store.engine, "commit", lambda _connection: commits.append(1))
+
+        Crowd(store).write(*((f"w{n}", nothing) for n in range(10)))
+
+        assert len(commits) == 1
+        assert kinds(store) == sorted(["first", *(f"w{n}" for n in range(10))])
+
+    def test_there_is_a_bound(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Other processes wait for a transaction, so it does not take in writers without end.
+        """
+        monkeypatch.setattr(group_module, "MOST", 3)
+        commits: list[int] = []
+        sa.event.listen(store.engine, "commit", lambda _connection: commits.append(1))
+
+        Crowd(store).write(*((f"w{n}", nothing) for n in range(8)))
+
+        assert len(commits) == 3
+        assert len(kinds(store)) == 9
+
+
+class TestAlone:
+    def test_a_writer_that_fails_takes_back_its_own_writes_only(self, store: SqlStore) -> None:
+        """
+        Also those that the database has seen already.
+        """
+
+        def fail(tx: object) -> None:
+            tx.touch(NOON)  # type: ignore[attr-defined]  # written at once
+            raise BadInput("It is wrong; nothing was done. Mend it.")
+
+        crowd = Crowd(store)
+        crowd.write(("good", nothing), ("bad", fail), ("fine", nothing))
+
+        assert kinds(store) == ["fine", "first", "good"]
+        assert sorted(crowd.returned) == ["fine", "good"]
+        assert isinstance(crowd.raised["bad"], BadInput)
+
+    def test_a_writer_sees_what_those_before_it_wrote(self, store: SqlStore) -> None:
+        """
+        As if each had been committed before the next began.
+        """
+        seen: list[int] = []
+
+        def count(tx: object) -> None:
+            seen.append(len(tx.records()))  # type: ignore[attr-defined]
+
+        Crowd(store).write(("a", count), ("b", count))
+
+        assert seen == [2, 3]
+
+    def test_a_first_writer_that_fails_leaves_nothing(self, store: SqlStore) -> None:
+        """
+        With nobody else in its transaction, that is rolled back as a whole.
+        """
+        with pytest.raises(BadInput), store.begin() as tx:
+            tx.append(at=NOON, kind="bad", body={})
+            raise BadInput("It is wrong; nothing was done. Mend it.")
+
+        assert kinds(store) == []
+
+
+class TestLost:
+    def test_if_the_commit_fails_it_has_failed_for_all(
+        self, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Nobody returns as if their writes were there, and nothing of any is.
+        """
+        dialect = store.engine.dialect
+        real = dialect.do_commit
+
+        def full(connection: object) -> None:
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("disk full"))
+
+        monkeypatch.setattr(dialect, "do_commit", full)
+        crowd = Crowd(store)
+        try:
+            crowd.write(("a", nothing), ("b", nothing))
+        except StoreUnavailable as error:
+            crowd.raised["first"] = error
+        monkeypatch.setattr(dialect, "do_commit", real)
+
+        assert crowd.returned == []
+        assert set(crowd.raised) == {"first", "a", "b"}
+        assert all(isinstance(e, StoreUnavailable) for e in crowd.raised.values())
+        assert kinds(store) == []
+        with store.begin() as tx:
+            tx.append(at=NOON, kind="again", body={})
+        assert kinds(store) == ["again"]
