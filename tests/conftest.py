@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.postgres import Cluster, running
 
+# A busy machine is no failure.
+settings.register_profile("calm", deadline=None)
+settings.load_profile("calm")
 settings.register_profile(
     "thorough",
     max_examples=5_000,

@@ -40,7 +40,8 @@ class TestFill:
             assert {each.status for each in incidents[:3]} == {IncidentStatus.CLOSED}
             assert len({each.key for each in incidents}) == 4
             assert verify_chain(tx.records()) > 3 * RECORDS
-            assert tx.waiting_mailboxes() == []
+            far = datetime(9999, 1, 1, tzinfo=UTC)
+            assert tx.due_runs(worker="w", engine=99, now=far, limit=9) == ([], None)
             assert tx.open_asks("INC-3-R1") == []
             assert tx.due_parcels(company.clock.now(), 10) == []
             assert {each.status for each in tx.parcels("INC-4")} == {"sent"}

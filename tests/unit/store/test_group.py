@@ -123,9 +123,14 @@ class TestAlone:
         """
         With nobody else in its transaction, that is rolled back as a whole.
         """
-        with pytest.raises(BadInput), store.begin() as tx:
-            tx.append(at=NOON, kind="bad", body={})
+
+        def fail(_tx: object) -> None:
             raise BadInput("It is wrong; nothing was done. Mend it.")
+
+        crowd = Crowd(store)
+        crowd._one("bad", fail)
+
+        assert isinstance(crowd.raised["bad"], BadInput)
 
         assert kinds(store) == []
 
