@@ -18,8 +18,8 @@ from actions.notify import Stakeholder, Stakeholders
 from actions.probe import Prober
 from bot.action import Action, Gateway
 from bot.errors import BadInput, FiredoorError
+from bot.folders import load_folder
 from bot.inventory import load_openapi
-from bot.language.load import load_folder
 from bot.language.runbook import Runbook
 from bot.mailer import SmtpMail
 from bot.model.ask import Parcel

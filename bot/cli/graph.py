@@ -13,8 +13,9 @@ from bot.cli.show import console
 from bot.engine.graph import mermaid, svg
 from bot.engine.state import RunState
 from bot.errors import BadInput, NotFound, RunbookInvalid
+from bot.folders import load_folder, read_text
 from bot.language.hints import shortened, which
-from bot.language.load import check, load_folder, read_text
+from bot.language.load import check
 from bot.language.runbook import Runbook
 
 _RUN = re.compile(r"INC-[0-9]+-R[0-9]+")

@@ -12,8 +12,9 @@ from bot.cli.common import attached, json_option, me, print_json, settings_of
 from bot.cli.people import pairs
 from bot.cli.show import clean, console, errors, line, table
 from bot.errors import BadInput, Problem, Refused, Unreachable
+from bot.folders import read_text
 from bot.language.inputs import bind
-from bot.language.load import check_files, read_text
+from bot.language.load import check_files
 from bot.language.schema import schema as schema_of
 from bot.service.cards import plan_text
 from bot.service.preview import Foreseen
@@ -147,7 +148,7 @@ def rehearse(
     Without a FOLDER those of the settings are taken; without settings, those of ./runbooks.
     """
     from bot.cli.junit import junit_xml  # only this command
-    from bot.engine.rehearsal import rehearse_folder
+    from bot.folders import rehearse_folder
 
     folders = list(runbooks) or _folders(ctx)
     results = [r for folder in folders for r in rehearse_folder(folder, wiring.actions())]

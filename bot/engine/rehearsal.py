@@ -6,14 +6,11 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from bot.action import Action
 from bot.engine.player import Player
-from bot.errors import BadInput, Problem, RunbookInvalid
-from bot.language.load import load_folder
-from bot.language.rehearsal import Case, Rehearsal, load_rehearsal
+from bot.errors import BadInput
+from bot.language.rehearsal import Case, Rehearsal
 from bot.language.runbook import Runbook
 from bot.model.events import Event
 
@@ -39,29 +36,6 @@ class Rehearsed:
     def told(self) -> str:
         """The differences, and the diff below them."""
         return "\n".join([*self.differences, *([self.diff] if self.diff else [])])
-
-
-def rehearse_folder(folder: Path, actions: Mapping[str, Action[Any]]) -> list[Rehearsed]:
-    """
-    Run every case of every rehearsal in a folder.
-
-    Raises:
-        RunbookInvalid: A runbook or a rehearsal breaks the language, or a runbook has no
-            rehearsal.
-    """
-    runbooks = load_folder([folder], actions)
-    results: list[Rehearsed] = []
-    rehearsed: set[str] = set()
-    for file in sorted(folder.glob(f"*{ENDING}")):
-        rehearsal = load_rehearsal(file.read_text(encoding="utf-8"), str(file), runbooks)
-        rehearsed.add(rehearsal.runbook)
-        runbook = runbooks[rehearsal.runbook]
-        results += [rehearse(runbook, rehearsal, case, str(file)) for case in rehearsal.cases]
-    missing = sorted(set(runbooks) - rehearsed)
-    if missing:
-        message = f"No rehearsal for {', '.join(missing)}. Write NAME{ENDING} beside the runbook."
-        raise RunbookInvalid(str(folder), [Problem(1, 1, "", message)])
-    return results
 
 
 def rehearse(runbook: Runbook, rehearsal: Rehearsal, case: Case, file: str = "") -> Rehearsed:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from bot.action import Action
-from bot.errors import NotFound, Problem, RunbookInvalid
+from bot.errors import Problem, RunbookInvalid
 from bot.language.document import Draft, read_draft
 from bot.language.link import check_links, linked
 from bot.language.runbook import Runbook
-from bot.language.yaml_source import MAX_BYTES
 
 REHEARSAL_SUFFIX = ".rehearsal.yaml"
 
@@ -68,27 +66,23 @@ def check_files(texts: Mapping[str, str], actions: Mapping[str, Action[Any]]) ->
     return {file: draft.problems for file, draft in drafts.items()}
 
 
-def load_folder(paths: Iterable[Path], actions: Mapping[str, Action[Any]]) -> dict[str, Runbook]:
-    """Load every runbook of files and folders, by id.
+def load_texts(
+    texts: Mapping[str, str], actions: Mapping[str, Action[Any]], unreadable: Found | None = None
+) -> dict[str, Runbook]:
+    """Load the runbooks of several files, by id, each with those that it calls.
 
-    In a folder, files ending in ``.yaml`` or ``.yml`` are runbooks, except ``.rehearsal.yaml``.
-    Folders within are not entered.
+    Args:
+        texts: By file.
+
+        unreadable: The problems of files that have no text, which are told with the others.
 
     Raises:
         RunbookInvalid: Holds every problem of every file; two runbooks of one id are one.
-
-        NotFound: A path does not exist.
     """
-    drafts: dict[str, Draft] = {}
-    unreadable: Found = {}
-    for path in _files(paths):
-        text, problems = read_text(path)
-        if text is None:
-            unreadable[str(path)] = problems
-        else:
-            drafts[str(path)] = read_draft(text, actions)
+    unreadable = unreadable or {}
+    drafts = {file: read_draft(text, actions) for file, text in texts.items()}
     books = _check_together(drafts, is_all=not unreadable)
-    _raise(unreadable | {file: draft.problems for file, draft in drafts.items()})
+    _raise({**unreadable, **{file: draft.problems for file, draft in drafts.items()}})
     return linked(books)
 
 
@@ -106,7 +100,7 @@ def _check_together(drafts: Mapping[str, Draft], *, is_all: bool = True) -> dict
         if draft.id is None:
             is_all = False
         elif draft.id in books:
-            first = Path(files[draft.id]).name
+            first = files[draft.id].rpartition("/")[2]
             message = f"{first} is called '{draft.id}' already. Rename one of the two."
             draft.reading.add(draft.at, "id", message)
         else:
@@ -129,37 +123,3 @@ def _raise(found: Found) -> None:
                 for each in problems
             ],
         )
-
-
-def _files(paths: Iterable[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            files += sorted(
-                each
-                for each in path.iterdir()
-                if each.suffix in (".yaml", ".yml")
-                and not each.name.endswith(REHEARSAL_SUFFIX)
-                and each.is_file()
-            )
-        elif path.exists():
-            files.append(path)
-        else:
-            raise NotFound(
-                f"{path} does not exist, so no runbook was read. Check the path, or 'runbooks' in "
-                "the settings."
-            )
-    return files
-
-
-def read_text(path: Path) -> tuple[str | None, tuple[Problem, ...]]:
-    """Return a file's text, or None and the problem: too large, or not UTF-8."""
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        return None, (Problem(1, 1, "", f"The file is larger than {MAX_BYTES // 1024} KiB."),)
-    try:
-        return content.decode("utf-8"), ()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        return None, (Problem(line, 1, "", "The file is not UTF-8. Save it as UTF-8."),)

@@ -144,7 +144,7 @@ class Foreach:
 
 @dataclass(frozen=True)
 class Call:
-    """Another runbook as one step. ``book`` is None until ``load_folder`` has linked it."""
+    """Another runbook as one step. ``book`` is None until it is linked."""
 
     runbook: str
     inputs: Mapping[str, Value] = field(default_factory=dict)

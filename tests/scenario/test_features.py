@@ -15,8 +15,8 @@ import pytest
 
 from bot.engine import RunState, advance
 from bot.engine.player import Player
-from bot.engine.rehearsal import ENDING, rehearse
-from bot.language.load import load_folder
+from bot.engine.rehearsal import rehearse
+from bot.folders import REHEARSAL_ENDING, load_folder
 from bot.language.rehearsal import Case, Rehearsal, load_rehearsal
 from bot.language.runbook import Runbook
 from bot.model import events
@@ -38,7 +38,7 @@ def known() -> dict[str, Any]:
 def cases() -> list[Any]:
     runbooks = load_folder([FOLDER], known())
     found = []
-    for file in sorted(FOLDER.glob(f"*{ENDING}")):
+    for file in sorted(FOLDER.glob(f"*{REHEARSAL_ENDING}")):
         rehearsal = load_rehearsal(file.read_text(encoding="utf-8"), file.name, runbooks)
         book = runbooks[rehearsal.runbook]
         found += [

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from bot.cli.junit import junit_xml
 from bot.cli.main import cli
-from bot.engine.rehearsal import Rehearsed, rehearse, rehearse_folder
+from bot.engine.rehearsal import Rehearsed, rehearse
+from bot.folders import rehearse_folder
 from bot.language.load import load
 from bot.language.rehearsal import START, load_rehearsal
 from bot.language.runbook import Runbook

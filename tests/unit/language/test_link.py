@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bot.errors import RunbookInvalid
-from bot.language.load import check_files, load, load_folder
+from bot.folders import load_folder
+from bot.language.load import check_files, load
 from bot.language.runbook import Runbook
 from tests.unit.language.acme_actions import ACTIONS
 from tests.unit.language.texts import CONTAIN, EVERYTHING

@@ -12,8 +12,9 @@ import pytest
 
 from bot.action import Effect
 from bot.errors import NotFound, RunbookInvalid
+from bot.folders import load_folder
 from bot.language.expressions import Expression
-from bot.language.load import check, load, load_folder
+from bot.language.load import check, load
 from bot.language.runbook import Approval, InputType, Retry
 from bot.model.incident import Severity
 from tests.unit.language.acme_actions import ACTIONS

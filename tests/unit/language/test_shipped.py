@@ -15,13 +15,14 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from bot import wiring
-from bot.engine.rehearsal import rehearse, rehearse_folder
+from bot.engine.rehearsal import rehearse
+from bot.folders import load_folder, rehearse_folder
 from bot.language import approvals, groups, link, singles, steps, yaml_source
 from bot.language import rehearsal as rehearsals
 from bot.language.declarations import KEYS as INPUT_KEYS
 from bot.language.document import RUNBOOK_KEYS
 from bot.language.filters import FILTERS, FUNCTIONS
-from bot.language.load import check_files, load, load_folder
+from bot.language.load import check_files, load
 from bot.language.outline import KINDS
 from bot.language.params import key_of
 from bot.language.rehearsal import load_rehearsal
