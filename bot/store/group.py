@@ -4,7 +4,9 @@ the disk.
 Rule 1: one writer at a time is in the transaction, in a savepoint of its own if it needs one. What
         one of them does wrong is rolled back alone.
 Rule 2: who finds others waiting hands the open transaction on; the last one commits it.
-Rule 3: nobody returns before the commit. If it fails, it has failed for all of them, and nothing
+Rule 3: after an error of the database there is a way back only to a savepoint. Without one, or if
+        what others wrote cannot be made, the transaction is lost for all of them.
+Rule 4: nobody returns before the commit. If it fails, it has failed for all of them, and nothing
         of any is there.
 """
 
@@ -16,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InvalidRequestError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bot.errors import StoreUnavailable
 from bot.store.transaction import Pending, SqlTransaction
@@ -26,9 +28,6 @@ MOST = 32
 
 LOOK_S = 0.05
 """How often a writer that waits for the commit sees to it that somebody makes it."""
-
-_BROKEN = (OperationalError, InvalidRequestError)
-"""After these the transaction cannot be gone on with."""
 
 Open = Callable[[], AbstractContextManager[sa.Connection]]
 
@@ -57,46 +56,67 @@ class _Part(Pending):
         super().__init__(whole.connection)
         self._whole, self._is_first = whole, is_first
         self._savepoint: sa.NestedTransaction | None = None
+        self._is_broken = False
         self.head = whole.head
-
-    @property
-    def can_be_left_out(self) -> bool:
-        return not self._is_first
+        self.is_lost = False
+        """Whether the whole transaction cannot be gone on with."""
 
     def before(self, statement: sa.Executable) -> None:
-        if isinstance(statement, sa.Select) and not len(self):
-            if not self.is_independent(statement):
-                self._whole.write()
-            return
         if self.is_independent(statement):
             return
-        self._whole.write()
+        self._write_whole()
+        if isinstance(statement, sa.Select) and not len(self):
+            return
         if self._savepoint is None and not self._is_first:
             self._savepoint = self.connection.begin_nested()
         self.write()
+
+    def _write_whole(self) -> None:
+        try:
+            self._whole.write()
+        except BaseException:
+            self.is_lost = True
+            raise
+
+    def broke(self) -> None:
+        self._is_broken = True
 
     def keep(self) -> None:
         if self._savepoint is not None:
             self._savepoint.commit()
         self._whole.take_in(self)
 
-    def leave_out(self) -> None:
+    def leave_out(self, error: BaseException) -> bool:
+        """Take back what this writer did; False if that cannot be done alone."""
+        if isinstance(error, SQLAlchemyError):
+            self._is_broken = True
+        if self._is_first or self.is_lost or (self._is_broken and self._savepoint is None):
+            return False
         if self._savepoint is not None:
-            self._savepoint.rollback()
+            try:
+                self._savepoint.rollback()
+            except SQLAlchemyError:
+                return False
+        return True
 
 
 class GroupCommit:
     """Gives writers of one process their turns."""
 
-    def __init__(self, opened: Open, patience_s: float) -> None:
+    def __init__(
+        self, opened: Open, patience_s: float, check: Callable[[sa.Connection], None]
+    ) -> None:
         """
         Args:
             opened: Begins a transaction that holds the write lock; commits at its end, or rolls
                 back on an error.
 
+            check: Raises StoreUnavailable if a transaction would not be committed.
+
             patience_s: How long a writer waits for its turn.
         """
         self._opened, self._patience_s = opened, patience_s
+        self._check = check
         self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._waiting = 0
@@ -148,16 +168,16 @@ class GroupCommit:
         return self._batch
 
     def _write(self, batch: _Batch) -> Iterator[SqlTransaction]:
-        pending = _Part(batch.pending, is_first=batch.writers == 0)
+        part = _Part(batch.pending, is_first=batch.writers == 0)
         try:
-            yield SqlTransaction(pending.connection, pending)
+            yield SqlTransaction(part.connection, part)
+            part.keep()
         except BaseException as error:
-            if not pending.can_be_left_out or isinstance(error, _BROKEN):
-                self._abort(batch, error)
+            if part.leave_out(error):
+                self._commit_unless_awaited(batch)
             else:
-                self._leave_out(batch, pending, error)
+                self._abort(batch, error)
             raise
-        pending.keep()
         batch.writers += 1
         self._commit_unless_awaited(batch)
 
@@ -165,30 +185,23 @@ class GroupCommit:
         if not self._waiting or batch.writers >= MOST:
             self._commit(batch)
 
-    def _leave_out(self, batch: _Batch, part: _Part, error: BaseException) -> None:
-        """Take back what one writer did; the others' writes stay."""
-        try:
-            part.leave_out()
-        except DBAPIError:
-            self._abort(batch, error)
-        else:
-            self._commit_unless_awaited(batch)
-
     def _commit(self, batch: _Batch) -> None:
         self._batch = None
         try:
             self._write_pending(batch)
             batch.context.__exit__(None, None, None)
         except BaseException as error:
-            batch.lost = str(error) or type(error).__name__
+            batch.lost = _cause(error)
             raise
         finally:
             batch.over.set()
 
-    @staticmethod
-    def _write_pending(batch: _Batch) -> None:
+    def _write_pending(self, batch: _Batch) -> None:
+        """Make what is left to be made; see that the database would not take the commit for a
+        rollback, without a word."""
         try:
             batch.pending.write()
+            self._check(batch.pending.connection)
         except BaseException as error:
             batch.context.__exit__(type(error), error, error.__traceback__)
             raise
@@ -196,8 +209,13 @@ class GroupCommit:
     def _abort(self, batch: _Batch, error: BaseException) -> None:
         """Roll the whole transaction back: it cannot be gone on with."""
         self._batch = None
-        batch.lost = str(error) or type(error).__name__
+        batch.lost = _cause(error)
         try:
             batch.context.__exit__(type(error), error, error.__traceback__)
         finally:
             batch.over.set()
+
+
+def _cause(error: BaseException) -> str:
+    """Return why it was lost, for others: never their neighbour's statement and values."""
+    return str(getattr(error, "orig", None) or type(error).__name__)

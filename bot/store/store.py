@@ -60,10 +60,12 @@ class SqlStore:
             self._place = self._url.render_as_string(hide_password=True)
         self._is_postgres = self._url.get_backend_name() == "postgresql"
         opened = partial(self._connected, write=True)
-        self._writers = GroupCommit(opened, patience_s=BUSY_TIMEOUT_MS / 1000)
+        self._writers = GroupCommit(opened, BUSY_TIMEOUT_MS / 1000, self._check_sound)
         if not self._is_postgres:
             # A reader must not wait for others: that many drives and calls there may be at once.
-            self._engine = sa.create_engine(self._url, pool_size=16, max_overflow=-1)
+            self._engine = sa.create_engine(
+                self._url, pool_size=16, max_overflow=-1, hide_parameters=True
+            )
             sa.event.listen(self._engine, "connect", _on_sqlite_connect)
             sa.event.listen(self._engine, "begin", _on_sqlite_begin)
             self._reading = self._writing = self._beating = self._engine
@@ -79,7 +81,9 @@ class SqlStore:
 
     def _postgres(self, **options: Any) -> sa.Engine:
         try:
-            engine = sa.create_engine(self._url, pool_pre_ping=True, **options)
+            engine = sa.create_engine(
+                self._url, pool_pre_ping=True, hide_parameters=True, **options
+            )
         except ModuleNotFoundError:
             raise BadInput(
                 "The store is on PostgreSQL, and its driver is not installed; nothing was started. "
@@ -156,6 +160,17 @@ class SqlStore:
                 self._lock_writing(connection)
             yield connection
 
+    def _check_sound(self, connection: sa.Connection) -> None:
+        """Raise if PostgreSQL would not commit: it ends an aborted transaction without an error."""
+        if not self._is_postgres:
+            return
+        driver: Any = connection.connection.driver_connection
+        if driver.info.transaction_status.name == "INERROR":
+            raise StoreUnavailable(
+                f"The database {self._place} has given a transaction up; nothing was done. It is "
+                "tried again."
+            )
+
     def _lock_writing(self, connection: sa.Connection) -> None:
         if self._is_postgres:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
@@ -207,11 +222,11 @@ class SqlStore:
         with self._explained():
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         with connection:
-            self._hold(connection, name, timeout_s)
             try:
+                self._hold(connection, name, timeout_s)
                 yield
             finally:
-                # A lock of the session: returned to the pool, it would be held for ever.
+                # Its lock and its time limits are the session's: not for the next one.
                 connection.invalidate()
 
     def _hold(self, connection: sa.Connection, name: str, timeout_s: float) -> None:

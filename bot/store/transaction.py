@@ -143,6 +143,19 @@ _NOTHING_CAME = (
 )
 
 
+def _check_text(value: str) -> None:
+    problem = "a NUL character" if "\0" in value else ""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        problem = "half a character (a lone surrogate)"
+    if problem:
+        raise BadInput(
+            f"A text holds {problem}, which the database cannot keep; nothing was done. "
+            "Take it out."
+        )
+
+
 def _moment(value: datetime | None) -> str | None:
     return None if value is None else moment_text(value)
 
@@ -163,6 +176,11 @@ class Pending:
         return len(self._rows)
 
     def add(self, statement: sa.Executable, values: dict[str, Any]) -> None:
+        """Take one more. What the database would refuse is refused here: later it could not be
+        told whose it was."""
+        for value in values.values():
+            if isinstance(value, str):
+                _check_text(value)
         self._rows.append((statement, values))
 
     def take_in(self, other: Pending) -> None:
@@ -171,12 +189,15 @@ class Pending:
         self.head = other.head
 
     def write(self) -> None:
-        """Make them all."""
-        rows, self._rows = self._rows, []
+        """Make them all. If one cannot be made, the transaction is lost."""
         # Of one kind together: they are of different tables, so their order is of no matter.
-        for statement in dict.fromkeys(statement for statement, _ in rows):
-            values = [values for each, values in rows if each is statement]
+        for statement in dict.fromkeys(statement for statement, _ in self._rows):
+            values = [values for each, values in self._rows if each is statement]
             self.connection.execute(statement, values)
+        self._rows = []
+
+    def broke(self) -> None:
+        """A statement was refused. PostgreSQL takes no other until there is a way back."""
 
     def before(self, statement: sa.Executable) -> None:
         """Make room for a statement that is executed at once."""
@@ -202,8 +223,9 @@ class SqlTransaction:
         self._pending.before(statement)
         try:
             result = self._connection.execute(statement, values)
-        except sa.exc.DataError as error:
-            if "NUL" in str(error.orig):
+        except sa.exc.SQLAlchemyError as error:
+            self._pending.broke()
+            if "NUL" in str(getattr(error, "orig", "")):
                 raise BadInput(
                     "A text holds a NUL character, which the database cannot keep; nothing was "
                     "done. Take it out."

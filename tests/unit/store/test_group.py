@@ -163,3 +163,80 @@ class TestLost:
         with store.begin() as tx:
             tx.append(at=NOON, kind="again", body={})
         assert kinds(store) == ["again"]
+
+
+class TestBrokenTransaction:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            pytest.param(
+                sa.select(sa.column("no_such_column")).select_from(sa.table("runs")), id="read"
+            ),
+            pytest.param(sa.table("no_such_table", sa.column("x")).insert(), id="write"),
+        ],
+    )
+    def test_nobody_hears_that_what_is_not_there_is_done(
+        self, store: SqlStore, statement: sa.Executable
+    ) -> None:
+        """
+        PostgreSQL commits an aborted transaction as a rollback, without a word. Whoever returned
+        has written; whoever has not was told.
+        """
+
+        def break_it(tx: object) -> None:
+            tx._execute(statement, {})  # type: ignore[attr-defined]
+
+        crowd = Crowd(store)
+        try:
+            crowd.write(("a", nothing), ("bad", break_it), ("b", nothing))
+        except StoreUnavailable as error:
+            crowd.raised["first"] = error
+        else:
+            crowd.returned.append("first")
+
+        assert "bad" in crowd.raised
+        assert kinds(store) == sorted(crowd.returned)
+
+    def test_whose_text_cannot_be_kept_fails_alone(self, store: SqlStore) -> None:
+        """
+        It is found when it is handed in: later, nobody could say whose it was, and the chain would
+        have a gap.
+        """
+
+        def half(tx: object) -> None:
+            tx.append(at=NOON, kind="half", body={}, actor="\ud800")  # type: ignore[attr-defined]
+
+        def nul(tx: object) -> None:
+            tx.append(at=NOON, kind="nul", body={}, actor="a\0b")  # type: ignore[attr-defined]
+
+        crowd = Crowd(store)
+        crowd.write(("a", nothing), ("half", half), ("nul", nul), ("b", nothing))
+
+        assert sorted(crowd.returned) == ["a", "b"]
+        assert all(isinstance(error, BadInput) for error in crowd.raised.values())
+        assert kinds(store) == ["a", "b", "first"]
+
+    def test_others_do_not_hear_a_neighbours_values(
+        self, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        What one writer was about to write, tokens among it, is not for the others' messages.
+        """
+
+        def lose(tx: object) -> None:
+            table = sa.table("no_such_table", sa.column("x"))
+            tx._execute(table.insert(), {"x": "secret-token"})  # type: ignore[attr-defined]
+
+        monkeypatch.setattr(
+            sa.NestedTransaction,
+            "rollback",
+            lambda _s: (_ for _ in ()).throw(sa.exc.InvalidRequestError()),
+        )
+        crowd = Crowd(store)
+        try:
+            crowd.write(("a", nothing), ("lose", lose))
+        except StoreUnavailable as error:
+            crowd.raised["first"] = error
+
+        assert len(crowd.raised) >= 2
+        assert not any("secret-token" in str(error) for error in crowd.raised.values())
