@@ -265,7 +265,12 @@ class World:
         known = {action.name: action for action in actions}
         files = FolderFiles(folder / "evidence")
         recorder = Recorder(self.store, self.clock, self.redactor, known)
-        desk = ContainmentDesk(self.store, gateways or {"edge": self.gateway}, self.clock)
+        desk = ContainmentDesk(
+            self.store,
+            gateways or {"edge": self.gateway},
+            self.clock,
+            only_one=self.store.only_one,
+        )
         performer = Performer(
             store=self.store,
             clock=self.clock,
