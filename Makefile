@@ -43,11 +43,13 @@ format: $(READY) ## Format and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-        --no-annotate --no-emit-index-url --no-emit-find-links --quiet pyproject.toml
+        --no-annotate --no-emit-index-url --no-emit-find-links --quiet
 
 lock: ## Bring the lock files in step with pyproject.toml
-	$(LOCK) -o requirements.lock
-	$(LOCK) --extra sandbox --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) pyproject.toml --extra postgres -o requirements.lock
+	$(LOCK) pyproject.toml --extra postgres --extra sandbox --group dev -c requirements.lock -o requirements-dev.lock
+	for asked in tests/bench/peers/*/requirements.in; do \
+	  $(LOCK) $$asked -o $${asked%.in}.txt || exit; done
 
 clean: ## Remove what the commands made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo-out bench-results.json
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo-out bench-results.json .bench

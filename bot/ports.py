@@ -209,6 +209,9 @@ class Transaction(Protocol):
         content and is sent (again).
         """
 
+    def send_again(self, key: str, at: datetime) -> bool:
+        """Have a parcel sent (again) as it will be then; False if there is none of this key."""
+
     def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
         """Pending and claimed ones whose time has come, oldest first."""
 

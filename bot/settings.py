@@ -88,7 +88,7 @@ class StoreSettings(_Part):
         parts = urlsplit(value)
         if parts.scheme != "postgresql" or not parts.path.strip("/"):
             raise ValueError("it is postgresql://user@host:port/database")
-        if parts.password is not None or "password=" in parts.query:
+        if parts.password or "password=" in parts.query:
             raise ValueError("the password stands under `password`, as {file: path} or {env: NAME}")
         return value
 

@@ -231,7 +231,8 @@ def build(
     systems = connect(settings, endpoints, chat)
     known = actions()
     files = FolderFiles(settings.state / "evidence")
-    recorder = Recorder(store, clock, redactor, known)
+    announce_in = settings.slack.incidents_channel if settings.slack else None
+    recorder = Recorder(store, clock, redactor, known, announce_in)
     desk = ContainmentDesk(
         store, systems.gateways, clock, on_expired=_tell_expired, only_one=store.only_one
     )
@@ -269,7 +270,7 @@ def build(
             runbooks=loaded,
             endpoints=endpoints,
             groups=groups,
-            announce_in=settings.slack.incidents_channel if settings.slack else None,
+            announce_in=announce_in,
         ),
         people=People(store=store, clock=clock, recorder=recorder, runner=runner, groups=groups),
         reports=Reports(store, clock),
@@ -283,8 +284,9 @@ def build(
                 kinds=kinds,
                 chat=systems.chat,
                 mail=systems.mail,
-                fallback_channel=settings.slack.incidents_channel if settings.slack else None,
+                fallback_channel=announce_in,
                 check=check,
+                live=recorder.live_card,
             )
             for kinds in (CHAT_KINDS, MAIL_KINDS)
         ),
@@ -329,7 +331,7 @@ def _check_groups(settings: Settings, loaded: Mapping[str, Runbook]) -> str:
     short = [
         f"{book.id}, step {step.id}: {step.approval.required} of {', '.join(step.approval.groups)}"
         for book in loaded.values()
-        for step in book.steps
+        for step in book.every_step()
         if step.approval
         and len({m for g in step.approval.groups for m in settings.groups.get(g, ())})
         < step.approval.required

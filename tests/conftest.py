@@ -1,4 +1,7 @@
-"""Fixtures of all tests: where the store is."""
+"""Fixtures of all tests: where the store is; and profiles of hypothesis.
+
+``pytest --hypothesis-profile=thorough`` tries much more.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres import Cluster, running
+
+settings.register_profile(
+    "thorough",
+    max_examples=5_000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 @pytest.fixture(scope="session")

@@ -50,9 +50,10 @@ class Cluster:
     def execute(self, statement: str) -> None:
         self._admin.execute(statement.encode())
 
-    def database(self) -> str:
+    def database(self, template: str = "migrated") -> str:
+        """Make a database: one that is migrated, or an empty one from ``template1``."""
         name = f"test_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY FILE_COPY")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url(name)
 
     def empty(self, url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bot.engine import calls, cards, failing, words
 from bot.engine.ending import settle
-from bot.engine.places import Place, closes, every, find
+from bot.engine.places import Place, closes, every, find, why_closed
 from bot.engine.state import RunState, StepState, StepStatus
 from bot.engine.todo import outstanding
 from bot.engine.turn import Turn
@@ -169,7 +169,7 @@ def _reminded(turn: Turn, place: Place) -> None:
     if not current.nudge:
         return
     every_s = place.step.manual.remind_s if place.step.manual else None
-    due_at = current.due_at if current.due_at and current.due_at > turn.at else None
+    due_at = current.due_at if current.nudge != "overdue" else None
     moments = [m for m in (turn.after(every_s), due_at) if m is not None]
     turn.set(
         place,
@@ -189,7 +189,7 @@ def _on_result(turn: Turn, place: Place, event: Result) -> None:
         case events.StepFailed() if status is StepStatus.PENDING and event.phase == "plan":
             cards.gathered(turn, place, None)
         case events.Planned() if status is StepStatus.PLANNING and ends:
-            note = "not applied: the run goes on without it"
+            note = f"not applied: {why_closed(turn.state)}"
             turn.close(place, StepStatus.STOPPED, plan=event.plan, note=note)
         case events.Planned() if status is StepStatus.PLANNING:
             cards.planned(turn, place, event.plan)

@@ -74,9 +74,10 @@ def tend(turn: Turn) -> None:
                 planned(turn, place, current.plan)
         else:
             members = tuple(m for m in current.members if turn.step(m).status in _ON_CARD)
-            rest = tuple(m for m in current.gathering if m in members)
-            turn.set(place, members=members, gathering=rest)
-            _ask_if_complete(turn, place)
+            if members != current.members:
+                rest = tuple(m for m in current.gathering if m in members)
+                turn.set(place, members=members, gathering=rest)
+                _ask_if_complete(turn, place)
 
 
 _ON_CARD = (StepStatus.PENDING, StepStatus.PLANNING, StepStatus.AWAITING_APPROVAL)
@@ -105,7 +106,7 @@ def _leader_of(turn: Turn, key: str) -> Place | None:
 def _lead(turn: Turn, place: Place, approval: Approval) -> None:
     """Open a card for a step, and have the others that share it planned for it."""
     turn.set(place, status=StepStatus.AWAITING_APPROVAL, leader="", asked=True, card="")
-    turn.set(place, approvals=(), overridden=False, deadline=None)
+    turn.set(place, approvals=(), overridden=False, note="", deadline=None)
     members, gathering = [], []
     for other in _sharing(turn, place, approval):
         current = turn.step(other.key)
@@ -136,6 +137,7 @@ def _sharing(turn: Turn, place: Place, approval: Approval) -> list[Place]:
         if other.key != place.key
         and other.step.approval == approval
         and not turn.step(other.key).approved
+        and _leader_of(turn, other.key) is None
         and turn.step(other.key).status in (StepStatus.PENDING, StepStatus.PLANNING)
     ]
 

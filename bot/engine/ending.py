@@ -15,10 +15,11 @@ from bot.model.incident import RunStatus
 
 
 def settle(turn: Turn) -> None:
-    """After an event: begin what may begin, and end what is over. A paused run does neither."""
-    if turn.state.paused is not None:
-        return
+    """After an event: begin what may begin, and end what is over."""
     cards.tend(turn)
+    if turn.state.paused is not None:
+        _hold(turn)
+        return
     if turn.state.ending is None:
         verdict = flow.sequence(turn, turn.book.steps, root(turn.book, turn.state))
         if turn.state.ending is None:
@@ -28,15 +29,25 @@ def settle(turn: Turn) -> None:
     _come_to_an_end(turn)
 
 
+def _hold(turn: Turn) -> None:
+    """A held run begins nothing and does not end; but who waits in vain is let go at once, so that
+    no late word begins what is not wanted any more."""
+    was_ending = turn.state.ending is not None
+    if not was_ending or _ending(turn).phase == "closing":
+        flow.sequence(turn, turn.book.steps, root(turn.book, turn.state))
+    if turn.state.ending is not None and not was_ending:
+        _hold(turn)
+    flow.let_go(turn)
+
+
 def _how_it_went(turn: Turn, verdict: Verdict) -> tuple[RunStatus, str]:
     """Return status and reason of a run that went through its steps, or was ended by one."""
     if verdict is Verdict.DONE:
         return RunStatus.DONE, ""
     step = next(s for s in turn.book.steps if turn.step(s.id).ends_sequence)
     current = turn.step(step.id)
-    if current.status is StepStatus.FAILED:
-        message = current.failure.message if current.failure else current.note
-        return RunStatus.FAILED, f"step {step.id} failed: {message}"
+    if current.failure is not None:
+        return RunStatus.FAILED, f"step {step.id} failed: {current.failure.message}"
     return RunStatus.STOPPED, f"step {step.id}: {current.note}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+from typing import Literal
 
 from bot.engine import calls, cards
 from bot.engine.places import Place, closes
@@ -76,10 +76,12 @@ def by_policy(turn: Turn, place: Place, reason: str) -> None:
 
 
 def drifted(turn: Turn, place: Place, event: events.PlanDrifted) -> None:
-    """The world changed before the plan was applied: nothing was done, and the yes is void."""
+    """The world changed before the plan was applied: nothing was done, and the yes is void.
+
+    An attempt before this one may have done something; then the change stays among the applied.
+    """
     drifts = turn.step(place.key).drifts + 1
-    rest = tuple(key for key in turn.state.applied if key != place.key)
-    turn.having(applied=rest)
+    turn.not_applied(place)
     turn.set(place, plan=event.plan, approvals=(), approved="", drifts=drifts)
     if closes(place, turn.state):
         note = "not applied: what it would change had changed, and the run ends"
@@ -142,8 +144,9 @@ def _stop(turn: Turn, place: Place, note: str) -> None:
 def again(turn: Turn, place: Place) -> None:
     """Give a step the command once more that did not work."""
     current = turn.step(place.key)
-    phase = current.failure.phase if current.failure else "plan"
-    turn.set(place, passed=False, ended_at=None, note="")
+    assert current.failure is not None  # noqa: S101  # it has failed
+    phase = current.failure.phase
+    turn.set(place, passed=False, left=False, ended_at=None, note="")
     match phase:
         case "plan":
             calls.plan(turn, place)
@@ -158,10 +161,9 @@ def again(turn: Turn, place: Place) -> None:
                 cards.planned(turn, place, current.plan)
         case "verify":
             calls.verify(turn, place)
-        case "undo":
-            calls.undo(turn, place)
         case _:
-            assert_never(phase)
+            assert phase == "undo"  # noqa: S101  # the only one that is left
+            calls.undo(turn, place)
 
 
 def heard(turn: Turn, event: events.Answered | events.Decided | events.Retried) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bot.engine.begin import begin
 from bot.engine.failing import by_policy
-from bot.engine.places import Frame, Place, called, closes, inside, iteration
+from bot.engine.places import Frame, Place, called, closes, every, inside, iteration, why_closed
 from bot.engine.scope import scope_of
 from bot.engine.state import Failure, StepState, StepStatus
 from bot.engine.turn import Turn
@@ -51,9 +51,11 @@ def _one(turn: Turn, place: Place) -> Verdict:
     if current.status is StepStatus.PENDING:
         if closes(place, turn.state):
             return Verdict.BROKEN
+        if turn.state.paused is not None:
+            return Verdict.OPEN
         begin(turn, place)
     elif current.is_waiting and closes(place, turn.state):
-        turn.close(place, StepStatus.STOPPED, note=current.note or "the run goes on without it")
+        turn.close(place, StepStatus.STOPPED, note=current.note or why_closed(turn.state))
     current = turn.step(place.key)
     if place.step.is_group and current.status is StepStatus.RUNNING:
         _group(turn, place)
@@ -63,22 +65,38 @@ def _one(turn: Turn, place: Place) -> Verdict:
     return Verdict.BROKEN if current.ends_sequence else Verdict.DONE
 
 
+def let_go(turn: Turn) -> None:
+    """End what closes though its command was never given out, because the run was held then."""
+    given_out = turn.state.paused or {}
+    for place in list(every(turn.book, turn.state)):
+        current = turn.step(place.key)
+        if place.step.is_group or current.status not in (StepStatus.PLANNING, StepStatus.RUNNING):
+            continue
+        if closes(place, turn.state) and given_out.get(place.key) != current.calls:
+            if current.status is StepStatus.RUNNING:
+                turn.not_applied(place)
+            has_failed = current.failure is not None
+            status = StepStatus.FAILED if has_failed else StepStatus.STOPPED
+            turn.close(place, status, note="the run was held, and goes on without it")
+
+
 def _group(turn: Turn, place: Place) -> None:
     step = place.step
     if step.parallel is not None:
         _parallel(turn, place, step.parallel)
     elif step.foreach is not None:
         _loop(turn, place, step.foreach)
-    elif step.call is not None:
+    else:
+        assert step.call is not None  # noqa: S101  # a group is one of the three
         _called(turn, place, step.call)
 
 
 def _parallel(turn: Turn, place: Place, parallel: Parallel) -> None:
+    was_closing = turn.step(place.key).closing
     verdicts = _branches(turn, place, parallel)
-    any_will_do = parallel.join == "any"
-    if any_will_do and Verdict.DONE in verdicts and not turn.step(place.key).closing:
-        turn.set(place, closing=True)
+    if turn.step(place.key).closing and not was_closing:
         verdicts = _branches(turn, place, parallel)
+    any_will_do = parallel.join == "any"
     if Verdict.OPEN in verdicts:
         return
     if Verdict.BROKEN not in verdicts or (any_will_do and Verdict.DONE in verdicts):
@@ -92,12 +110,15 @@ def _parallel(turn: Turn, place: Place, parallel: Parallel) -> None:
 
 def _branches(turn: Turn, place: Place, parallel: Parallel) -> list[Verdict]:
     """Go through the branches. Where one is to do, it has to work: none that was passed over."""
-    closing = place.closing or turn.step(place.key).closing
-    verdicts = []
+    verdicts: list[Verdict] = []
     for branch in parallel.branches:
+        closing = place.closing or turn.step(place.key).closing
         verdict = sequence(turn, branch, place.frame, closing=closing)
-        if verdict is Verdict.DONE and parallel.join == "any":
-            verdict = Verdict.BROKEN if failures(turn, place.frame, branch) else Verdict.DONE
+        if parallel.join == "any" and verdict is Verdict.DONE:
+            if failures(turn, place.frame, branch):
+                verdict = Verdict.BROKEN
+            else:
+                turn.set(place, closing=True)  # the branches after it do not begin in vain
         verdicts.append(verdict)
     return verdicts
 
@@ -129,12 +150,13 @@ def _loop(turn: Turn, place: Place, loop: Foreach) -> None:
         turn.close(place, StepStatus.DONE)
         return
     fact = f"{failed} of {len(frames)} iterations did not work"
-    _broken(turn, place, fact, "; ".join(_why(turn, f, f.steps) for f in frames[:20]))
+    whys = [why for each in frames if (why := _why(turn, each, each.steps))]
+    _broken(turn, place, fact, "; ".join(whys[:20]))
 
 
 def _has_begun(turn: Turn, frame: Frame) -> bool:
-    key = frame.prefix + frame.steps[0].id
-    return turn.step(key).status is not StepStatus.PENDING
+    # A person may have passed over some of its steps before its turn: those do not begin it.
+    return any(turn.step(frame.prefix + step.id).started_at for step in frame.steps)
 
 
 def _called(turn: Turn, place: Place, call: Call) -> None:
@@ -158,7 +180,7 @@ def _called(turn: Turn, place: Place, call: Call) -> None:
 def _broken(turn: Turn, place: Place, fact: str, why: str) -> None:
     """End a group whose steps did not all work, as its ``on_failure`` says."""
     if closes(place, turn.state):
-        turn.close(place, StepStatus.STOPPED, note="the run goes on without it")
+        turn.close(place, StepStatus.STOPPED, note=why_closed(turn.state))
         return
     message = f"{fact} ({why})" if why else fact
     turn.set(place, failure=Failure(phase="run", error="failed", message=message))

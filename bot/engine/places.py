@@ -19,7 +19,8 @@ class Frame:
     """
     ``book`` is the runbook whose steps these are; ``outer`` the frame around an iteration, whose
     names are seen in it. ``final``: they run at an end, of the run or of a called runbook.
-    ``closing``: they stand in a branch that another one has made needless.
+    ``closing``: they stand in a branch that another one has made needless, or in a group that is
+    over.
     """
 
     book: Runbook
@@ -36,7 +37,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Place:
-    """A step in its frame. ``closing``: it stands in a branch that has become needless."""
+    """A step in its frame. ``closing``: as in the frame, for the branch that it stands in."""
 
     step: Step
     frame: Frame
@@ -69,10 +70,15 @@ def closes(place: Place, state: RunState) -> bool:
     return place.closing or state.ending is not None
 
 
+def why_closed(state: RunState) -> str:
+    """Say why a step that closes was not gone on with."""
+    return "the run goes on without it" if state.ending is None else "the run ended before"
+
+
 def iteration(place: Place, state: RunState, index: int) -> Frame:
     """The frame of one iteration of the foreach at ``place``."""
     loop, frame = place.step.foreach, place.frame
-    items = state.step(place.key).items
+    items, is_over = state.step(place.key).items, state.step(place.key).status.is_final
     assert loop is not None  # noqa: S101  # called for those only
     assert items is not None  # noqa: S101  # it has begun
     return Frame(
@@ -82,7 +88,7 @@ def iteration(place: Place, state: RunState, index: int) -> Frame:
         static=f"{place.static}.",
         outer=frame,
         final=frame.final,
-        closing=place.closing,
+        closing=place.closing or is_over,
         inputs=frame.inputs,
         names={**frame.names, loop.name: items[index], "index": index},
     )
@@ -93,7 +99,7 @@ def called(place: Place, state: RunState) -> tuple[Frame, Frame]:
     call = place.step.call
     assert call is not None  # noqa: S101  # called for those only
     assert call.book is not None  # noqa: S101  # linked before it runs
-    book = call.book
+    book, is_over = call.book, state.step(place.key).status.is_final
     common: dict[str, Any] = {
         "prefix": f"{place.key}.",
         "static": f"{place.static}.",
@@ -101,8 +107,8 @@ def called(place: Place, state: RunState) -> tuple[Frame, Frame]:
     }
     final = place.frame.final
     return (
-        Frame(book, book.steps, final=final, closing=place.closing, **common),
-        Frame(book, book.always, final=True, **common),
+        Frame(book, book.steps, final=final, closing=place.closing or is_over, **common),
+        Frame(book, book.always, final=True, closing=is_over, **common),
     )
 
 
@@ -153,7 +159,8 @@ def _flat(
         place = Place(step, frame, closing)
         yield place
         if step.parallel is not None:
-            needless = closing or state.step(place.key).closing
+            current = state.step(place.key)
+            needless = closing or current.closing or current.status.is_final
             for branch in step.parallel.branches:
                 yield from _flat(branch, frame, state, closing=needless)
 

@@ -49,9 +49,12 @@ def excluded(state: RunState) -> tuple[str, ...]:
 
 def is_for(current: StepState, event: Approved | Rejected | Overridden) -> bool:
     """Tell whether a word is about the card that the step waits on."""
+    if current.gathering or current.leader:
+        return False  # its card is not asked yet, or is another step's
+    if current.card:
+        return event.digest == current.card
     # Version 0.1 asked for a yes to the plan alone; such a question may still be open.
-    wanted = current.card or (current.plan.digest if current.plan else "")
-    return event.digest == wanted
+    return current.plan is not None and event.digest == current.plan.digest
 
 
 def counts(

@@ -200,12 +200,15 @@ class RunState(Frozen):
         for index, step in enumerate(data["steps"].values()):
             if index < cursor and step.get("status") == StepStatus.FAILED.value:
                 step["passed"] = True
-        begun = ("running", "verifying", "undoing", "done", "failed", "stopped")
-        data["applied"] = [
-            key
-            for key, step in data["steps"].items()
-            if step.get("plan") and step.get("status") in begun
-        ]
+        data["applied"] = [key for key, step in data["steps"].items() if _may_be_applied(step)]
+        for key, step in data["steps"].items():
+            if _is_being_undone(step):
+                # Then an undo took back this one step, and ended the run.
+                data["applied"] = [key]
+                message = (step.get("failure") or {}).get("message", "")
+                reason = f"step {key} failed: {message}"
+                ending = Ending(status=RunStatus.FAILED, reason=reason, undo=True, phase="undoing")
+                data["ending"] = ending.model_dump(mode="json")
         return data
 
     def step(self, key: str) -> StepState:
@@ -218,3 +221,21 @@ class RunState(Frozen):
 
 
 _PENDING = StepState()
+
+
+def _may_be_applied(step: dict[str, Any]) -> bool:
+    """Tell whether a step of version 0.1 may have made its change. Too many are better than too
+    few: to take back what was not done changes nothing."""
+    plan, failure = step.get("plan"), step.get("failure") or {}
+    if plan is None or (plan["before"] is None and plan["after"] is None):
+        return False  # a notice has a plan too, and nothing in it
+    if step["status"] in ("running", "verifying", "undoing", "done", "stopped"):
+        return True
+    return failure.get("phase") in ("apply", "verify", "undo")
+
+
+def _is_being_undone(step: dict[str, Any]) -> bool:
+    """Tell whether a step of version 0.1 is on its way back, or waits for a decision about it."""
+    failure = step.get("failure") or {}
+    waits = step["status"] in ("awaiting_retry", "awaiting_decision")
+    return step["status"] == "undoing" or (waits and failure.get("phase") == "undo")

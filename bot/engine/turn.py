@@ -48,18 +48,27 @@ class Turn:
         current = self.step(place.key)
         self.set(place, status=status, calls=current.calls + 1, deadline=None, asked=True)
 
+    def not_applied(self, place: Place) -> None:
+        """Take a change from those to be taken back, unless an earlier attempt may have made it."""
+        failure = self.step(place.key).failure
+        if failure is None or failure.phase != "apply":
+            self.having(applied=tuple(key for key in self.state.applied if key != place.key))
+
     def close(self, place: Place, status: StepStatus, **changes: Any) -> None:
-        """End a step."""
+        """End a step. A card that it led is gone: the others on it are asked anew."""
         cleared: dict[str, Any] = {"deadline": None, "nudge": "", "asked": True}
+        cleared |= {"leader": "", "members": (), "gathering": ()}
         self.set(place, status=status, ended_at=self.at, **cleared | changes)
 
     def end(self, status: RunStatus, reason: str, *, undo: bool = False) -> None:
-        """Let the run come to its end. The first reason stays; ``undo`` may be added to it."""
+        """Let the run come to its end. The first reason stays, unless all had gone well until now;
+        ``undo`` may be added to it."""
         ending = self.state.ending
         if ending is None:
             ending = Ending(status=status, reason=reason, undo=undo)
         else:
-            ending = ending.model_copy(update={"undo": ending.undo or undo})
+            why = {"status": status, "reason": reason} if ending.status is RunStatus.DONE else {}
+            ending = ending.model_copy(update={"undo": ending.undo or undo, **why})
         self.having(ending=ending)
 
     def after(self, seconds: float | None) -> datetime | None:

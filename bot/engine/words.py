@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bot.engine import failing
-from bot.engine.places import Place, closes
+from bot.engine import failing, flow
+from bot.engine.places import Place, closes, flat, last
 from bot.engine.state import Ending, StepStatus
 from bot.engine.todo import under_way
 from bot.engine.turn import Turn
@@ -14,11 +14,11 @@ from bot.model.incident import RunStatus
 def cancelled(turn: Turn, event: events.Cancelled) -> None:
     """End the run. Asked again, nobody is waited for any more."""
     ending = turn.state.ending
-    turn.having(paused=None, paused_by="")
     if ending is not None:
         turn.having(ending=ending.model_copy(update={"cut": True}))
     reason = event.reason or f"cancelled by {event.by}"
     turn.end(RunStatus.CANCELLED, reason, undo=event.undo)
+    _release(turn)
     if event.undo:
         _way_back(turn)
 
@@ -30,6 +30,13 @@ def paused(turn: Turn, event: events.Paused) -> None:
 
 def resumed(turn: Turn) -> None:
     turn.having(paused=None, paused_by="")
+
+
+def _release(turn: Turn) -> None:
+    """A held run that is ended goes on to its end; what was not given out yet never is."""
+    if turn.state.paused is not None:
+        flow.let_go(turn)
+    resumed(turn)
 
 
 def skipped(turn: Turn, place: Place, event: events.Skipped) -> None:
@@ -61,12 +68,15 @@ def retried(turn: Turn, place: Place, event: events.Retried) -> None:
 def undo_asked(turn: Turn, event: events.UndoAsked) -> None:
     """Take every change back, also after the end."""
     reason = event.reason or f"taken back by {event.by}"
-    turn.having(paused=None, paused_by="")
     if turn.state.status.is_final:
         turn.having(status=RunStatus.RUNNING, reason="")
         ending = Ending(status=RunStatus.UNDONE, reason=reason, undo=True, phase="undoing")
         turn.having(ending=ending)
+        for place in flat(last(turn.book, turn.state), turn.state):
+            if turn.step(place.key).status is StepStatus.PENDING:
+                turn.close(place, StepStatus.STOPPED, note="the run had ended before it")
     turn.end(RunStatus.UNDONE, reason, undo=True)
+    _release(turn)
     _way_back(turn)
 
 

@@ -39,7 +39,8 @@ class Parcel(Frozen):
     Something to send, in the outbox. It is sent once per ``key``.
 
     ``open_channel`` makes the incident's channel; ``post`` and ``email`` send a message;
-    ``update`` rewrites the message that was sent under ``target_key``.
+    ``update`` rewrites the message that was sent under ``target_key``. A ``live`` one is composed
+    when it is sent, from where its run stands by then; its ``message`` is what was sent last.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Parcel(Frozen):
     audience: str = ""
     message: Message
     target_key: str = ""
+    live: bool = False
     members: tuple[str, ...] = ()
     """Whom to invite into a new channel, as actors (``slack:U0SAM``)."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from bot.errors import FiredoorError, LeaseLost, ProviderRefused, Unreachable
 from bot.model.ask import StoredParcel
 from bot.model.incident import Incident
-from bot.model.message import MessageRef
+from bot.model.message import Message, MessageRef
 from bot.ports import Chat, Clock, Mail, Store, Transaction
 
 log = logging.getLogger(__name__)
@@ -49,13 +49,16 @@ class Outbox:
         mail: Mail | None,
         fallback_channel: str | None = None,
         check: Callable[[], None] = lambda: None,
+        live: Callable[[Transaction, str], Message] | None = None,
     ) -> None:
         """
         Args:
+            live: Composes a run's live message as it is to be sent.
+
             check: Raises LeaseLost if this worker may not send any more; called right before each
                 sending.
         """
-        self._check = check
+        self._check, self._live = check, live
         self._store, self._clock, self._kinds = store, clock, kinds
         self._chat, self._mail = chat, mail
         self._fallback_channel = fallback_channel
@@ -107,6 +110,10 @@ class Outbox:
         with self._store.read() as tx:
             incident = tx.incident(stored.parcel.incident_id)
             target = tx.parcel(stored.parcel.target_key) if stored.parcel.target_key else None
+            if stored.parcel.live and self._live is not None:
+                message = self._live(tx, stored.parcel.run_id or "")
+                composed = stored.parcel.model_copy(update={"message": message})
+                stored = stored.model_copy(update={"parcel": composed})
         send = self._sender(stored, incident, target)
         in_doubt = stored.status == "claimed"
         with self._store.begin() as tx:
@@ -119,7 +126,8 @@ class Outbox:
             current = tx.parcel(stored.parcel.key)
             assert current is not None  # noqa: S101  # parcels are never deleted
             # An update may have been replaced by a newer one while it was on its way.
-            status = "sent" if current.parcel == stored.parcel else "pending"
+            is_newest = current.parcel == stored.parcel and current.status == "claimed"
+            status = "sent" if is_newest else "pending"
             done = current.model_copy(update={"status": status, "ref": ref, "error": ""})
             tx.save_parcel(done)
             self._journal_sent(tx, stored, ref)
@@ -223,7 +231,7 @@ class Outbox:
         with self._store.begin() as tx:
             current = tx.parcel(stored.parcel.key)
             assert current is not None  # noqa: S101  # parcels are never deleted
-            if current.parcel == stored.parcel:
+            if current.parcel.live or current.parcel == stored.parcel:
                 tx.save_parcel(current.model_copy(update={"next_at": self._later(NOT_YET_S)}))
 
     def _refused(self, stored: StoredParcel, error: Exception) -> None:
@@ -242,7 +250,8 @@ class Outbox:
         with self._store.begin() as tx:
             current = tx.parcel(stored.parcel.key)
             assert current is not None  # noqa: S101  # parcels are never deleted
-            if current.parcel != stored.parcel:
+            was_replaced = current.parcel != stored.parcel and not current.parcel.live
+            if was_replaced or (current.parcel.live and current.status == "pending"):
                 return  # an update, replaced by a newer one that has not failed yet
             changes = {
                 "status": "dead" if dead else current.status,

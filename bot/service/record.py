@@ -219,36 +219,36 @@ class Recorder:
         after, commands = advance(runbook, state, event)
         if isinstance(event, events.TimerFired) and after == state:
             return position_of(stored)
-        incident = tx.incident(stored.run.incident_id)
-        dumped = [command.model_dump(mode="json") for command in commands]
-        tx.append(
-            at=event.at,
-            kind=event.kind,
-            body={"event": event.model_dump(mode="json"), "commands": dumped},
-            actor=_actor(event),
-            incident_id=incident.id,
-            run_id=stored.run.id,
-            step_id=getattr(event, "step", None),
-        )
         run = stored.run.model_copy(
             update={
                 "status": after.status,
                 "ended_at": event.at if after.status.is_final else None,
             }
         )
-        dumped_state = after.model_dump(mode="json")
+        dumped = [command.model_dump(mode="json") for command in commands]
+        tx.append(
+            at=event.at,
+            kind=event.kind,
+            body={"event": event.model_dump(mode="json"), "commands": dumped},
+            actor=_actor(event),
+            incident_id=run.incident_id,
+            run_id=run.id,
+            step_id=getattr(event, "step", None),
+        )
+        dumped_state = after.model_dump(mode="json", exclude_defaults=True)
         tx.save_run(run, state=dumped_state, events=stored.events + 1, commands=dumped)
         if self._lease is not None:
             now = StoredRun.model_construct(
                 run=run, state=dumped_state, events=stored.events + 1, commands=tuple(dumped)
             )
             self._known = (now, after)
-        incident = self._advance_incident(tx, incident, runbook, after, event)
-        self._close_asks(tx, run, after, event)
+        self._advance_incident(tx, run, runbook, after, event)
+        if state is not None and any(step.is_waiting for step in state.steps.values()):
+            self._close_asks(tx, run, after, event)  # nothing else is asked about
         self._queue_notices(tx, run, event)
         if isinstance(event, events.Overridden) and after.step(event.step).overridden:
-            self._announce_override(tx, incident, run, event)
-        self._queue_card(tx, incident, run, runbook, after, event.at)
+            self._announce_override(tx, tx.incident(run.incident_id), run, event)
+        self._queue_card(tx, run, runbook, after, event.at)
         return Position(stored.events + 1, commands)
 
     # --- what goes with an event ---------------------------------------------------------------
@@ -256,20 +256,23 @@ class Recorder:
     def _advance_incident(
         self,
         tx: Transaction,
-        incident: Incident,
+        run: Run,
         runbook: Runbook,
         state: RunState,
         event: Event,
-    ) -> Incident:
+    ) -> None:
         """Move the incident's status forward when a step that reaches one is done."""
         step_id = getattr(event, "step", None)
         if step_id is None or state.step(step_id).status is not StepStatus.DONE:
-            return incident
+            return
         place = find(runbook, state, step_id)
         uses = place.step.uses if place else None
         reached = self._actions[uses].reaches if uses else None
-        if reached is None or _STATUS_ORDER.index(reached) <= _STATUS_ORDER.index(incident.status):
-            return incident
+        if reached is None:
+            return
+        incident = tx.incident(run.incident_id)
+        if _STATUS_ORDER.index(reached) <= _STATUS_ORDER.index(incident.status):
+            return
         tx.append(
             at=event.at,
             kind="status_changed",
@@ -278,9 +281,7 @@ class Recorder:
             run_id=state.run_id,
             step_id=step_id,
         )
-        incident = incident.model_copy(update={"status": reached})
-        tx.save_incident(incident)
-        return incident
+        tx.save_incident(incident.model_copy(update={"status": reached}))
 
     def _close_asks(self, tx: Transaction, run: Run, state: RunState, event: Event) -> None:
         """Close every question that the run no longer waits for; show progress on the others."""
@@ -330,22 +331,26 @@ class Recorder:
                 tx.put_parcel(_notice_parcel(run, event.step, notice), event.at)
 
     def _queue_card(
-        self,
-        tx: Transaction,
-        incident: Incident,
-        run: Run,
-        runbook: Runbook,
-        state: RunState,
-        at: datetime,
+        self, tx: Transaction, run: Run, runbook: Runbook, state: RunState, at: datetime
     ) -> None:
-        card = cards.run_card(incident, run, runbook, state)
+        """Have the live message sent, or rewritten: what it says is composed when it is."""
         key = f"{run.id}:card"
-        first = Parcel(key=key, incident_id=incident.id, run_id=run.id, kind="post", message=card)
+        if tx.send_again(f"{key}:update", at):
+            return
+        card = cards.run_card(tx.incident(run.incident_id), run, runbook, state)
+        first = Parcel(
+            key=key, incident_id=run.incident_id, run_id=run.id, kind="post", message=card
+        )
         if not tx.put_parcel(first, at):
-            update = first.model_copy(
-                update={"key": f"{key}:update", "kind": "update", "target_key": key}
-            )
-            tx.put_parcel(update, at, replace=True)
+            changes = {"key": f"{key}:update", "kind": "update", "target_key": key, "live": True}
+            tx.put_parcel(first.model_copy(update=changes), at)
+
+    def live_card(self, tx: Transaction, run_id: str) -> Message:
+        """Return what a run's live message says now."""
+        stored = tx.run(run_id)
+        state = RunState.model_validate(stored.state)
+        incident = tx.incident(stored.run.incident_id)
+        return cards.run_card(incident, stored.run, self.runbook_of(stored.run), state)
 
     def _announce_override(
         self, tx: Transaction, incident: Incident, run: Run, event: events.Overridden

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from bot.errors import ProviderUnreachable, StoreUnavailable
+from bot.errors import BadInput, ProviderUnreachable, StoreUnavailable
 from bot.ports import Signals
 from bot.store.signals import PostgresSignals, SqliteSignals
 from bot.store.transaction import SqlTransaction
@@ -73,7 +73,13 @@ class SqlStore:
         )
 
     def _postgres(self, **options: Any) -> sa.Engine:
-        engine = sa.create_engine(self._url, pool_pre_ping=True, **options)
+        try:
+            engine = sa.create_engine(self._url, pool_pre_ping=True, **options)
+        except ModuleNotFoundError:
+            raise BadInput(
+                "The store is on PostgreSQL, and its driver is not installed; nothing was started. "
+                "Install `firedoor[postgres]`."
+            ) from None
         sa.event.listen(engine, "do_connect", self._on_postgres_connect)
         return engine
 
@@ -102,8 +108,8 @@ class SqlStore:
     def is_shared(self) -> bool:
         return self._is_postgres
 
-    def migrate(self) -> None:
-        """Bring the schema up to date.
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the schema up to date, or to an earlier revision on the way there.
 
         Raises:
             StoreUnavailable: The database cannot be opened or written.
@@ -121,7 +127,7 @@ class SqlStore:
                 config.attributes["connection"] = connection
                 with connection.begin():
                     self._lock_writing(connection)
-                    command.upgrade(config, "head")
+                    command.upgrade(config, revision)
         except (DBAPIError, sqlite3.Error) as error:
             raise _unavailable(error, self._place) from error
 

@@ -83,7 +83,25 @@ _OPEN_ASKS = (
     .order_by(t.asks.c.position)
 )
 _PARCEL = sa.select(t.outbox).where(t.outbox.c.key == sa.bindparam("key"))
+_HAS_PARCEL = sa.select(t.outbox.c.id).where(t.outbox.c.key == sa.bindparam("key"))
+_REPLACE_PARCEL = (
+    t.outbox.update()
+    .where(t.outbox.c.key == sa.bindparam("parcel_key"))
+    .values(
+        parcel=sa.bindparam("content"),
+        next_at=sa.bindparam("at"),
+        status="pending",
+        attempts=0,
+        refusals=0,
+        error="",
+    )
+)
 _ADD_PARCEL = t.outbox.insert()
+_SEND_AGAIN = (
+    t.outbox.update()
+    .where(t.outbox.c.key == sa.bindparam("parcel_key"))
+    .values(status="pending", next_at=sa.bindparam("at"), attempts=0, refusals=0, error="")
+)
 _SAVE_PARCEL = (
     t.outbox.update()
     .where(t.outbox.c.id == sa.bindparam("parcel_id"))
@@ -214,8 +232,12 @@ class SqlTransaction:
 
     def add_incident(self, *, key: str, title: str, severity: Severity, at: datetime) -> Incident:
         status = IncidentStatus.DECLARED
-        result = self._execute(
+        # There is one writer, so this is free; a sequence would leave a gap at each rollback.
+        last = self._execute(sa.select(sa.func.max(t.incidents.c.number))).scalar()
+        number = (last or 0) + 1
+        self._execute(
             t.incidents.insert().values(
+                number=number,
                 key=key,
                 title=title,
                 severity=severity.value,
@@ -223,7 +245,6 @@ class SqlTransaction:
                 opened_at=_moment(at),
             )
         )
-        number = (result.inserted_primary_key or (0,))[0]
         return Incident(
             id=f"INC-{number}", key=key, title=title, severity=severity, opened_at=at, status=status
         )
@@ -560,12 +581,10 @@ class SqlTransaction:
     # --- outbox --------------------------------------------------------------------------------
 
     def put_parcel(self, parcel: Parcel, at: datetime, *, replace: bool = False) -> bool:
-        existing = self.parcel(parcel.key)
-        if existing is not None:
+        if self._one(_HAS_PARCEL, key=parcel.key) is not None:
             if replace:
-                changes = {"parcel": parcel, "status": "pending", "next_at": at}
-                counts = {"attempts": 0, "refusals": 0, "error": ""}
-                self.save_parcel(existing.model_copy(update=changes | counts))
+                changes = {"content": parcel.model_dump_json(), "at": _moment(at)}
+                self._execute(_REPLACE_PARCEL, {"parcel_key": parcel.key, **changes})
             return False
         values = {
             "key": parcel.key,
@@ -576,6 +595,9 @@ class SqlTransaction:
         }
         self._execute(_ADD_PARCEL, values)
         return True
+
+    def send_again(self, key: str, at: datetime) -> bool:
+        return self._execute(_SEND_AGAIN, {"parcel_key": key, "at": _moment(at)}).rowcount > 0
 
     def due_parcels(self, now: datetime, limit: int) -> Sequence[StoredParcel]:
         query = (

@@ -1,12 +1,18 @@
-"""``make bench``: measure, print a table, write ``bench-results.json`` (name to number).
+"""``make bench``: measure, print a table, write ``bench-results.json`` (name to number, or to null
+for what could not be measured here).
+
+    python -m tests.bench [--part NAME ...]
 
 Figures of one machine at one moment: compare ratios, taken in the same run.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -14,31 +20,57 @@ from rich.table import Table
 
 from tests.bench.command_line import measure_command_line
 from tests.bench.containment import measure_containment
-from tests.bench.steps import measure_steps
+from tests.bench.engine import measure_engine, measure_growth
+from tests.bench.peers import measure_peers, postgres
+from tests.bench.ratios import ratios, verdict
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench-results.json"
 
-GOALS = {
-    "containment_vs_script_ratio": 10.0,
-    "serve_rss_mb": 200.0,
-    "cli_version_vs_python_ratio": 12.0,
+Figures = dict[str, float | None]
+
+
+def engine(folder: Path) -> Figures:
+    found: Figures = dict(measure_engine(folder / "sqlite", "sqlite"))
+    with postgres() as server:
+        found |= measure_engine(folder / "postgres", "postgres", server.create("engine"))
+    return found
+
+
+def growth(folder: Path) -> Figures:
+    found: Figures = dict(measure_growth((folder / "few", folder / "many"), "sqlite"))
+    with postgres() as server:
+        urls = (server.create("few"), server.create("many"))
+        folders = (folder / "few-postgres", folder / "many-postgres")
+        found |= measure_growth(folders, "postgres", urls)
+    return found
+
+
+PARTS: dict[str, Callable[[Path], Figures]] = {
+    "command-line": lambda _folder: dict(measure_command_line()),
+    "containment": lambda folder: dict(measure_containment(folder)),
+    "engine": engine,
+    "peers": lambda _folder: dict(measure_peers()),
+    "growth": growth,
 }
-"""At most."""
 
 
 def main() -> None:
-    results: dict[str, float] = {}
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", action="append", choices=list(PARTS), help="Only this part.")
+    chosen = parser.parse_args().part or list(PARTS)
+    results: Figures = {}
     with tempfile.TemporaryDirectory(prefix="firedoor-bench-") as folder:
-        results |= measure_command_line()
-        results |= measure_steps(Path(folder) / "steps")
-        results |= measure_containment(Path(folder) / "containment")
-    results = {name: round(value, 3) for name, value in sorted(results.items())}
+        for name in chosen:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            results |= PARTS[name](Path(folder) / name)
+    results |= ratios(results)
+    results = {
+        name: None if value is None else round(value, 3) for name, value in sorted(results.items())
+    }
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     table = Table("Figure", "Value", "Goal", box=None)
     for name, value in results.items():
-        goal = GOALS.get(name)
-        shown = "" if goal is None else f"at most {goal:g}: {'met' if value <= goal else 'NOT MET'}"
-        table.add_row(name, f"{value:g}", shown)
+        table.add_row(name, "" if value is None else f"{value:g}", verdict(name, value))
     Console().print(table)
 
 

@@ -65,7 +65,7 @@ class ArgumentWatch:
 
 def test_a_whole_main_job_leaves_no_secret_behind(tmp_path: Path):
     """
-    After the main job, no secret (first or rotated) is in the database, the executor's database,
+    After the main job, no secret (first or rotated) is in the database,
     the logs, the evidence, the postmortem, the Slack stand-in, the mails or process arguments.
     """
     folder = tmp_path / "company"

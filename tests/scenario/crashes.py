@@ -105,7 +105,7 @@ def _round(company: Company, begin: Callable[[Company], Any]) -> bool:
     company.world.send()
     asks = company.open_asks()
     if asks:
-        _answer(company, asks[0])
+        answer(company, asks[0])
         return False
     state = company.state()
     if state.status.is_final:
@@ -116,7 +116,8 @@ def _round(company: Company, begin: Callable[[Company], Any]) -> bool:
     return False
 
 
-def _answer(company: Company, ask: Any) -> None:
+def answer(company: Company, ask: Any) -> None:
+    """Let the people who may answer a question do so."""
     people = company.world.service.people
     match ask.kind:
         case "answer":
@@ -128,7 +129,7 @@ def _answer(company: Company, ask: Any) -> None:
             people.decide(ask.token, _person("U0SAM"), "retry")
         case _:
             members = sorted({m for group in ask.groups for m in GROUPS[group]})
-            approved = company.state().steps[ask.step_id].approvals
+            approved = company.state(ask.run_id).steps[ask.step_id].approvals
             allowed = [f"slack:{m}" for m in members]
             free = [a for a in allowed if a not in approved and a not in ask.excluded]
             people.approve(ask.token, _person(free[0].removeprefix("slack:")))

@@ -254,3 +254,4 @@ class TestRepeatedCrashes:
         assert company.state().status is RunStatus.DONE
         assert company.outside.effects == ["door=shut"]
         assert all(len(refs) == 1 for refs in company.chat.keys.values())
+        company.restart()

@@ -24,6 +24,7 @@ def asked(*groups: list[str]) -> list[Requirement]:
 
 
 RUNTIME = PYPROJECT["project"]["dependencies"]
+POSTGRES = PYPROJECT["project"]["optional-dependencies"]["postgres"]
 SANDBOX = PYPROJECT["project"]["optional-dependencies"]["sandbox"]
 DEV = PYPROJECT["dependency-groups"]["dev"]
 
@@ -31,8 +32,10 @@ DEV = PYPROJECT["dependency-groups"]["dev"]
 @pytest.mark.parametrize(
     ("lock", "requirements"),
     [
-        pytest.param("requirements.lock", asked(RUNTIME), id="runtime"),
-        pytest.param("requirements-dev.lock", asked(RUNTIME, SANDBOX, DEV), id="development"),
+        pytest.param("requirements.lock", asked(RUNTIME, POSTGRES), id="runtime"),
+        pytest.param(
+            "requirements-dev.lock", asked(RUNTIME, POSTGRES, SANDBOX, DEV), id="development"
+        ),
     ],
 )
 class TestLockFiles:

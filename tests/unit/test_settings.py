@@ -288,6 +288,23 @@ class TestSecrets:
         assert expected in message(folder, f"webhooks: {{alertmanager: {{token: {source}}}}}")
 
 
+class TestStore:
+    @pytest.mark.parametrize(
+        ("url", "expected"),
+        [
+            pytest.param("postgresql://me:pw@db/firedoor", "password stands under", id="password"),
+            pytest.param("postgresql://db/f?password=pw", "password stands under", id="in-query"),
+            pytest.param("mysql://db/firedoor", "it is postgresql://", id="another-database"),
+            pytest.param("postgresql://db", "it is postgresql://", id="no-name"),
+        ],
+    )
+    def test_an_address_that_cannot_be_used_is_said(self, folder, url, expected):
+        """
+        No secret stands in the file, and nothing is guessed.
+        """
+        assert expected in message(folder, f"store: {{url: '{url}'}}")
+
+
 class TestExample:
     def test_the_shipped_example_is_complete_and_good(self, tmp_path):
         """

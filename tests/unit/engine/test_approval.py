@@ -1,4 +1,4 @@
-"""Whose yes is needed, and whose counts: rules 1 to 5 of ``bot.engine.policy``."""
+"""Whose yes is needed, and whose counts: rules 1 to 6 of ``bot.engine.policy``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pytest
 from bot.action import Effect
 from bot.engine import StepStatus
 from bot.engine.failing import MAX_DRIFTS
+from bot.engine.places import find
+from bot.engine.policy import approval_needed
 from bot.language.runbook import Approval
 from bot.model.commands import (
     ApplyStep,
@@ -18,14 +20,16 @@ from bot.model.commands import (
     RunStep,
     Wait,
 )
-from bot.model.incident import RunStatus
+from bot.model.incident import Origin, RunStatus
 from tests.unit.engine.rehearsal import (
     ALERT,
     SAM,
     Rehearsal,
     book,
+    call,
     change,
     manual,
+    parallel,
     plan_of,
     step,
 )
@@ -43,6 +47,17 @@ class TestRule1ReadsNeedNoYes:
         run = Rehearsal(book(step("look")), origin=origin)
 
         assert isinstance(run.last, RunStep)
+
+    @pytest.mark.parametrize("origin", [SAM, ALERT], ids=["by-a-person", "by-an-alert"])
+    def test_also_with_an_approval(self, origin):
+        """
+        There is nothing in it to say yes to.
+        """
+        run = Rehearsal(book(step("look", approval=ONE)), origin=origin)
+        place = find(run.runbook, run.state, "look")
+
+        assert isinstance(run.last, RunStep)
+        assert approval_needed(run.runbook, run.state, place) is None
 
 
 class TestRule2ApprovalIsAlwaysNeededWhereItIsDeclared:
@@ -270,6 +285,142 @@ class TestRule5AYesCountsForOnePlanOncePerPerson:
         doing = run.approved("close", "slack:U1", "security")
 
         assert run.approved("close", "slack:U2", "security") == doing
+
+
+class TestRule5AYesCountsForOneVersionOfTheRunbook:
+    def asking(self, digest: str = "0" * 64, other: str = "1" * 64) -> Rehearsal:
+        called = book(step("look"), id="other", digest=other)
+        made = book(change("close", approval=ONE), call(called), digest=digest)
+        run = Rehearsal(made)
+        run.planned("close")
+        return run
+
+    @pytest.mark.parametrize("changed", ["digest", "other"])
+    def test_the_card_is_bound_to_it_and_to_those_that_it_calls(self, changed):
+        """
+        People say yes to what the whole text makes of it.
+        """
+        run, other = self.asking(), self.asking(**{changed: "f" * 64})
+
+        assert run.last.digest == run.at("close").card
+        assert other.last.digest != run.last.digest
+        run.approved("close", "slack:U1", "security", digest=other.last.digest)
+        assert run.status("close") is StepStatus.AWAITING_APPROVAL
+
+
+GLASS = Approval(groups=("security",), required=2, break_glass="commanders")
+
+
+class TestRule6BreakingTheGlass:
+    def waiting(self, origin: Origin = SAM) -> Rehearsal:
+        run = Rehearsal(book(change("close", approval=GLASS), change("more")), origin=origin)
+        run.planned("close")
+        run.asked("close")
+        return run
+
+    def test_one_of_the_group_lets_it_go_on_alone_with_a_reason(self):
+        """
+        Also who started the run; it is noted at the step, for the review.
+        """
+        run = self.waiting()
+
+        command = run.overridden("close", SAM.actor, "commanders", reason="It burns.")
+
+        assert isinstance(command, ApplyStep)
+        assert command.actor == SAM.actor
+        assert run.at("close").overridden
+        assert run.at("close").note == f"glass broken by {SAM.actor}: It burns."
+
+    @pytest.mark.parametrize(
+        ("groups", "fields"),
+        [
+            pytest.param(("security",), {}, id="of-another-group"),
+            pytest.param(("commanders",), {"reason": " "}, id="without-a-reason"),
+            pytest.param(("commanders",), {"digest": "f" * 64}, id="of-another-card"),
+        ],
+    )
+    def test_nothing_else_does(self, groups, fields):
+        """
+        The step goes on waiting.
+        """
+        run = self.waiting()
+        before = run.state
+
+        run.overridden("close", "slack:U4", *groups, **fields)
+
+        assert run.state == before
+
+    def test_a_step_that_names_no_group_cannot_be_let_go_on(self):
+        """
+        There is glass only where the runbook has put it.
+        """
+        run = Rehearsal(book(change("close", approval=ONE)))
+        run.planned("close")
+        before = run.state
+
+        run.overridden("close", "slack:U4", "commanders")
+
+        assert run.state == before
+
+    def test_the_question_names_the_group(self):
+        """
+        The doors show the way out.
+        """
+        run = Rehearsal(book(change("close", approval=GLASS)))
+
+        assert run.planned("close").break_glass == "commanders"
+
+    def test_who_breaks_it_stands_behind_the_run(self):
+        """
+        Rule 3: later steps without an approval need no owner.
+        """
+        run = self.waiting(ALERT)
+        run.overridden("close", "slack:U4", "commanders")
+        run.applied("close")
+        run.verified("close")
+
+        assert isinstance(run.planned("more"), ApplyStep)
+
+
+class TestSideBySide:
+    def waiting(self) -> Rehearsal:
+        made = book(parallel(change("a"), change("b", approval=ONE), change("c"), manual("sure")))
+        run = Rehearsal(made, origin=ALERT)
+        for id_ in ("a", "b", "c"):
+            run.planned(id_)
+            run.asked(id_)
+        run.asked("sure")
+        return run
+
+    @pytest.mark.parametrize(
+        "say",
+        [
+            pytest.param(lambda run: run.approved("a", "slack:U1", "oncall"), id="a-yes"),
+            pytest.param(lambda run: run.answered("sure", groups=("oncall",)), id="an-answer"),
+        ],
+    )
+    def test_a_person_in_one_branch_lets_the_others_go_on(self, say):
+        """
+        Rule 3: once a person stands behind the run, what waited for that alone waits no more. What
+        has an ``approval`` of its own does.
+        """
+        run = self.waiting()
+
+        say(run)
+
+        assert isinstance(run.of("a"), ApplyStep)
+        assert isinstance(run.of("c"), ApplyStep)
+        assert run.status("b") is StepStatus.AWAITING_APPROVAL
+
+    def test_a_no_in_one_branch_lets_nothing_go_on(self):
+        """
+        The others still wait for the owners.
+        """
+        run = self.waiting()
+
+        run.rejected("b", "slack:U1", "security")
+
+        assert run.status("a") is StepStatus.AWAITING_APPROVAL
 
 
 class TestDrift:

@@ -19,7 +19,7 @@ from bot.model.commands import (
     Wait,
 )
 from bot.model.incident import RunStatus
-from tests.unit.engine.rehearsal import Rehearsal, book, change, step
+from tests.unit.engine.rehearsal import Rehearsal, book, change, parallel, step
 
 
 def failing_change(phase: str, **fields: object) -> Rehearsal:
@@ -150,6 +150,62 @@ class TestRetry:
         assert (command.attempt, command.actor) == (2, "slack:U1")
 
 
+class TestRetrySettings:
+    def delays(self, retry: Retry, run_id: str = "INC-1-R1") -> list[float]:
+        run = Rehearsal(book(step("look", retry=retry)), run_id=run_id)
+        delays = []
+        for _ in range(retry.attempts - 1):
+            failed_at = run.now
+            wait = run.failed("look")
+            delays.append((wait.until - failed_at).total_seconds())
+            run.timer(seconds=delays[-1])
+        return delays
+
+    @pytest.mark.parametrize(
+        ("backoff", "delays"), [(1.0, [4.0, 4.0, 4.0]), (3.0, [4.0, 12.0, 36.0])]
+    )
+    def test_each_delay_is_backoff_times_the_one_before(self, backoff, delays):
+        """
+        ``backoff: 1`` repeats at an even pace.
+        """
+        assert self.delays(Retry(4, delay_s=4.0, backoff=backoff)) == delays
+
+    def test_jitter_varies_a_delay_by_its_part(self):
+        """
+        No delay is further from the plain one than that part of it.
+        """
+        delays = self.delays(Retry(4, delay_s=100.0, backoff=1.0, jitter=0.5))
+
+        assert len(set(delays)) == 3
+        assert all(50.0 <= each <= 150.0 for each in delays)
+
+    def test_jitter_is_the_same_in_a_replay_and_another_in_another_run(self):
+        """
+        It follows from the run, the step and the attempt: no die is cast.
+        """
+        retry = Retry(3, delay_s=100.0, jitter=1.0)
+
+        assert self.delays(retry) == self.delays(retry)
+        assert self.delays(retry) != self.delays(retry, "INC-1-R2")
+
+    def test_jitter_does_not_exceed_the_longest_delay(self):
+        """
+        The bound is for what is waited in the end.
+        """
+        assert max(self.delays(Retry(9, delay_s=300.0, jitter=1.0))) <= LONGEST_DELAY_S
+
+    @pytest.mark.parametrize(("error", "again"), [("refused", True), ("unreachable", False)])
+    def test_on_names_what_is_tried_again(self, error, again):
+        """
+        By the class of the error, never by its words.
+        """
+        run = Rehearsal(book(step("look", retry=Retry(2, on=("refused",)))))
+
+        run.failed("look", error=error)
+
+        assert (run.status("look") is StepStatus.AWAITING_RETRY) is again
+
+
 class TestOnFailure:
     def test_ask_waits_for_a_person(self):
         """
@@ -199,7 +255,7 @@ class TestOnFailure:
 
         assert run.status("close") is StepStatus.UNDONE
         assert command.status is RunStatus.FAILED
-        assert "undone" in command.reason
+        assert command.reason == "step close failed: It did not work.; taken back: close"
 
     def test_undo_of_what_was_never_planned_is_a_stop(self):
         """
@@ -221,6 +277,37 @@ class TestOnFailure:
         assert isinstance(ask, AskDecision)
         run.asked("close")
         assert isinstance(run.decided("close", "retry"), UndoStep)
+
+
+class TestOnFailureOfAGroup:
+    def test_undo_takes_back_the_changes_of_the_run(self):
+        """
+        As it does for a step.
+        """
+        group = parallel(step("look", on_failure="stop"), on_failure="undo")
+        run = Rehearsal(book(change("close"), group, step("after")))
+        run.changed("close")
+
+        run.failed("look", error="refused")
+        assert run.doing == ["close"]
+        run.undone("close")
+
+        assert run.state.reason == (
+            "step both failed: 1 of 1 branches did not work (look: It did not work.); "
+            "taken back: close"
+        )
+
+    def test_stop_and_ask_end_the_sequence_that_it_stands_in(self):
+        """
+        A group that began has nothing to ask about: its steps did.
+        """
+        for policy in ("stop", "ask"):
+            group = parallel(step("look", on_failure="stop"), on_failure=policy)
+            run = Rehearsal(book(group, step("after")))
+
+            run.failed("look", error="refused")
+
+            assert run.state.status is RunStatus.FAILED
 
 
 class TestAmbiguous:

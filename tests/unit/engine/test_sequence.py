@@ -6,7 +6,7 @@ import pytest
 
 from bot.action import Effect
 from bot.engine import StepStatus, advance
-from bot.language.runbook import Approval, Input, InputType
+from bot.language.runbook import Input, InputType
 from bot.model import events
 from bot.model.commands import (
     ApplyStep,
@@ -31,8 +31,6 @@ from tests.unit.engine.rehearsal import (
     step,
 )
 
-APPROVAL = Approval(groups=("oncall",))
-
 
 class TestOrder:
     def test_steps_run_one_after_the_other_to_the_end(self):
@@ -40,6 +38,7 @@ class TestOrder:
         A step begins when the one before it is done, and the run is done with the last.
         """
         run = Rehearsal(book(step("look"), step("tell", Effect.NOTIFY), step("again")))
+        assert [run.at(id_).is_under_way for id_ in ("look", "tell")] == [True, False]
         begun = [run.last.step]
 
         while not isinstance(run.applied(begun[-1]), Finish):
@@ -167,6 +166,7 @@ class TestExpressionThatFails:
         """
         run = Rehearsal(book(step("a"), step("b", params={"n": self.broken}), step("c")))
         run.applied("a", count="many")
+        run.asked("b")
         before = run.state
 
         command = run.decided("b", choice)
@@ -317,40 +317,6 @@ class TestEventsThatDoNotFit:
         """
         with pytest.raises(TypeError, match="run_started"):
             advance(book(step("a")), None, events.TimerFired(at=NOON))
-
-
-class TestCancel:
-    @pytest.mark.parametrize(
-        "reach",
-        [
-            pytest.param(lambda run: None, id="while-reading"),
-            pytest.param(lambda run: run.applied("a"), id="while-planning"),
-            pytest.param(
-                lambda run: (run.applied("a"), run.planned("b")), id="while-a-person-is-asked"
-            ),
-        ],
-    )
-    def test_a_run_can_be_cancelled_anywhere(self, reach):
-        """
-        A person ends a run at any point; the step it was at is stopped, the rest never begins.
-        """
-        run = Rehearsal(book(step("a"), change("b", approval=APPROVAL), step("c")))
-        reach(run)
-
-        command = run.cancelled(by="slack:U1", reason="a false alarm")
-
-        assert command == Finish(status=RunStatus.CANCELLED, reason="a false alarm")
-        current = run.runbook.steps[run.state.cursor].id
-        assert run.status(current) is StepStatus.STOPPED
-        assert run.status("c") is StepStatus.PENDING
-
-    def test_without_a_reason_it_says_who(self):
-        """
-        The journal always says why a run ended.
-        """
-        run = Rehearsal(book(step("a")))
-
-        assert run.cancelled(by="slack:U1").reason == "cancelled by slack:U1"
 
 
 class TestEnd:

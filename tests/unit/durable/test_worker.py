@@ -1,0 +1,255 @@
+"""A worker in this process: many runs, stuck calls, things at the same time, and its own doubt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.action import Context, Params, ReadAction
+from bot.durable import Worker
+from bot.durable.identity import LEASE_S, Identity, fresh_id
+from bot.engine import advance
+from bot.errors import LeaseLost, StoreUnavailable
+from bot.language.load import load
+from bot.model import events
+from bot.model.commands import Finish, RunStep, Wait
+from bot.model.incident import Origin, RunStatus, StartRun
+from bot.model.outcome import Outcome
+from bot.service import record
+from bot.testing import World
+from bot.wiring import SystemClock
+from tests.scenario.company import GROUPS, SAM, text_of
+
+
+class ProbeParams(Params):
+    key: str = ""
+
+
+class Probe(ReadAction[ProbeParams]):
+    """Does what a test wants."""
+
+    name = "acme.probe"
+    params = ProbeParams
+    timeout_s = 30.0
+
+    def __init__(self) -> None:
+        self.call: Callable[[str, str], None] = lambda _key, _run: None
+        self.calls: list[str] = []
+
+    def run(self, params: ProbeParams, ctx: Context) -> Outcome:
+        self.calls.append(params.key)
+        self.call(params.key, ctx.run_id)
+        return Outcome()
+
+
+ONE = "- {id: one, uses: acme.probe, with: {key: one}}"
+TWO = ONE + "\n- {id: two, uses: acme.probe, with: {key: two}}"
+ASK = '- {id: sure, manual: {ask: "Sure?"}}\n' + ONE
+
+
+class Site:
+    """A service whose runs a real worker drives."""
+
+    def __init__(self, folder: Path, url: str | None) -> None:
+        self.probe = Probe()
+        known = {self.probe.name: self.probe}
+        books = {"one": ONE, "two": TWO, "ask": ASK}
+        self.world = World(
+            folder,
+            actions=[self.probe],
+            runbooks=[load(text_of(t, name), "b.yaml", known) for name, t in books.items()],
+            groups=GROUPS,
+            clock=SystemClock(),
+            store_url=url,
+            is_driven_inline=False,
+        )
+        self.worker = Worker(self.world.store, self.world.clock)
+        self.world.service.incidents._runner = self.worker
+        self.world.service.people._runner = self.worker
+        self.worker.launch(self.world.service.driver)
+
+    def start(self, runbook: str = "one") -> str:
+        wish = StartRun(runbook_id=runbook, origin=Origin(kind="person", actor=SAM.actor))
+        return self.world.service.incidents.start(wish).run.id
+
+    def wait(self, run_id: str, timeout_s: float = 20.0) -> None:
+        ends = time.monotonic() + timeout_s
+        while self.world.service.reports.state(run_id).status is RunStatus.RUNNING:
+            assert time.monotonic() < ends, f"{run_id} did not end"
+            time.sleep(0.01)
+
+    def held(self, run_id: str) -> tuple[Any, ...]:
+        with self.world.store.engine.connect() as connection:
+            query = f"SELECT worker, due_at FROM runs WHERE id = '{run_id}'"
+            return tuple(connection.exec_driver_sql(query).one())
+
+    def close(self) -> None:
+        self.worker.close()
+        self.world.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, store_url_of) -> Iterator[Site]:
+    site = Site(tmp_path, store_url_of(tmp_path))
+    yield site
+    site.close()
+
+
+class TestDriving:
+    def test_more_stuck_calls_than_threads_keep_nobody_up(self, site):
+        """
+        A system that hangs holds up the runs that call it, and no other.
+        """
+        release = threading.Event()
+        site.probe.call = lambda _key, run_id: (
+            release.wait(30) if int(run_id.split("-")[1]) <= 40 else None
+        )
+        stuck = [site.start() for _ in range(40)]
+        deadline = time.monotonic() + 20
+        while len(site.probe.calls) < 40 and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+        site.wait(site.start(), 10)
+
+        release.set()
+        for run_id in stuck:
+            site.wait(run_id)
+
+    def test_a_run_that_waits_is_nobodys_and_a_word_wakes_it(self, site):
+        """
+        It holds neither a thread nor a lease.
+        """
+        run_id = site.start("ask")
+        deadline = time.monotonic() + 20
+        while site.held(run_id) != (None, None) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        token = site.world.service.people.ask_of_step(run_id, None).token
+        site.world.service.people.answer(token, SAM, {})
+
+        site.wait(run_id)
+        assert site.probe.calls == ["one"]
+
+    def test_what_is_outstanding_is_done_side_by_side(self, site, monkeypatch):
+        """
+        Each of two calls waits for the other; each event is recorded as it comes.
+        """
+        monkeypatch.setattr(record, "advance", both_at_once)
+        barrier = threading.Barrier(2)
+        site.probe.call = lambda _key, _run: barrier.wait(15) and None
+
+        run_id = site.start("two")
+        site.wait(run_id)
+
+        assert sorted(site.probe.calls) == ["one", "two"]
+        kinds = [r.kind for r in site.world.service.reports.records("INC-1") if r.run_id == run_id]
+        assert kinds == ["run_started", "applied", "applied"]
+
+    def test_a_drive_that_fails_unforeseen_is_looked_at_again(self, site, monkeypatch, caplog):
+        """
+        The others go on meanwhile, and so does it after a pause.
+        """
+        monkeypatch.setattr("bot.durable.worker.FAILED_PAUSE_S", 0.1)
+        real, failures = record.Recorder.record, [RuntimeError("odd")]
+
+        def fail_once(self: Any, *args: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return real(self, *args)
+
+        monkeypatch.setattr(record.Recorder, "record", fail_once)
+
+        site.wait(site.start())
+
+        assert failures == []
+
+
+def both_at_once(runbook: Any, state: Any, event: events.Event) -> Any:
+    """Stand in for an engine that begins two steps together."""
+    if isinstance(event, events.RunStarted):
+        state, _ = advance(runbook, state, event)
+    elif isinstance(event, events.Applied):
+        state = state.with_step(event.step, note="done")
+    left = [step.id for step in runbook.steps if state.steps[step.id].note != "done"]
+    if not left:
+        return state.having(status=RunStatus.DONE), (Finish(status=RunStatus.DONE),)
+    calls = [RunStep(step=s, action="acme.probe", params={"key": s}, attempt=1) for s in left]
+    return state, (*calls, Wait())
+
+
+class TestIdentity:
+    def test_silence_for_a_lease_ends_it_for_good(self):
+        """
+        Whoever was stopped finds out by its own clock, before it asks anybody.
+        """
+        now = [0.0]
+        identity = Identity("me", beats=True, clock=lambda: now[0])
+        now[0] = LEASE_S - 0.1
+        identity.check()
+        now[0] = LEASE_S
+        with pytest.raises(LeaseLost):
+            identity.check()
+
+        identity.heard(now[0])
+
+        with pytest.raises(LeaseLost):
+            identity.check()
+
+    def test_alone_on_a_file_nobody_else_can_be_meant(self):
+        """
+        Where no other worker can take over, silence loses nothing.
+        """
+        now = [0.0]
+        identity = Identity("me", beats=False, clock=lambda: now[0])
+        now[0] = 10 * LEASE_S
+        identity.check()
+
+    def test_no_two_are_alike_and_postgresql_shows_all_of_it(self):
+        """
+        By its name its connections are ended: nobody else's may begin with it.
+        """
+        ids = {fresh_id("a host/with signs " * 9) for _ in range(20)}
+        assert len(ids) == 20
+        assert max(len(f"firedoor:{each}") for each in ids) < 64
+
+
+class TestLosing:
+    def test_it_serves_on_under_another_id(self, site, monkeypatch):
+        """
+        After it was taken for dead: nothing more under the old one, everything under the new one.
+        """
+        monkeypatch.setattr("bot.durable.worker.BEAT_S", 0.1)
+        if not site.world.store.is_shared:
+            pytest.skip("nobody else can take over")
+        old = site.worker.id
+        with site.world.store.begin() as tx:
+            tx.bury(old, lease_s=None)
+        deadline = time.monotonic() + 10
+        while site.worker.id == old and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+        assert site.worker.id != old
+        site.wait(site.start())
+
+    def test_a_store_that_is_away_for_a_moment_is_waited_for(self, site, monkeypatch):
+        """
+        The dispatcher goes on when it is back.
+        """
+        real, away = site.world.store.begin, [1, 1, 1]
+
+        def begin() -> Any:
+            if away:
+                away.pop()
+                raise StoreUnavailable("away")
+            return real()
+
+        run_id = site.start("ask")
+        time.sleep(0.3)
+        token = site.world.service.people.ask_of_step(run_id, None).token
+        site.world.service.people.answer(token, SAM, {})
+        monkeypatch.setattr(site.world.store, "begin", begin)
+        site.wait(run_id)
