@@ -203,19 +203,18 @@ class Worker:
 
     # --- duties ---------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Raise LeaseLost if this worker may not act right now. Asks nobody."""
-        self._identity.check()
+    def duty(self, name: str) -> Callable[[], None] | None:
+        """Take a duty if nobody has it; return None if another worker has.
 
-    def has_duty(self, name: str) -> bool:
-        """Tell whether this worker, and no other, has a duty now; take it if nobody has.
+        Returns what raises LeaseLost once this worker may not do it any more: also when it has
+        begun anew since, under another id.
 
         Raises:
             StoreUnavailable: It cannot be told.
         """
         identity = self._identity
         if identity.is_lost:
-            return False
+            return None
         if name not in identity.duties:
             with self._store.read() as tx:
                 holder = tx.duty_holder(name)
@@ -224,9 +223,9 @@ class Worker:
                     tx.take_duty(name, identity.worker)
                     holder = tx.duty_holder(name)
             if holder != identity.worker:
-                return False
+                return None
             identity.duties.add(name)
-        return not identity.is_lost
+        return None if identity.is_lost else identity.check
 
     # --- news -----------------------------------------------------------------------------------
 
