@@ -29,8 +29,8 @@ TARGETS = {"worker": worker.work, "remote": remote.serve, "lock": databases.hold
 
 DURABLE = "synchronous_commit = on\n"
 
-SLOTS = {"sqlite": 1, "postgres": 4}
-"""Boundaries that one job tries at a time: on PostgreSQL most of the time a lease runs out."""
+SLOTS = {"sqlite": 4, "postgres": 8}
+"""Boundaries that one job tries at a time: most of it is waiting, on PostgreSQL for a lease."""
 
 
 def main() -> int:
@@ -131,8 +131,12 @@ def _random(nursery: Nursery, store: str, kept: Path, args: argparse.Namespace) 
         ]
         _row("first seed", "seeds", "kills", "stalls", "restarts", "effects", "faults", "seconds")
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
-        for done in [pool.submit(play, each) for each in made]:
-            done.result()
+        try:
+            for done in [pool.submit(play, each) for each in made]:
+                done.result()
+        finally:
+            while not firsts.empty():  # interrupted: no batch begins any more
+                firsts.get()
     return _sum(store, batches, time.monotonic() - began)
 
 

@@ -118,15 +118,7 @@ def work(spec: dict[str, Any]) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     site = Site(folder, spec["store"], remote, stories)
-    worker = Worker(
-        site.store,
-        site.world.clock,
-        name=spec["name"],
-        version="chaos",
-        lease_s=spec["lease_s"],
-        beat_s=spec["beat_s"],
-    )
-    _launch(worker, site)
+    worker = _launch(spec, site)
     background = Background(site.service, worker)
     background.start()
     if stories:
@@ -138,14 +130,23 @@ def work(spec: dict[str, Any]) -> None:
     site.close()
 
 
-def _launch(worker: Worker, site: Site) -> None:
+def _launch(spec: dict[str, Any], site: Site) -> Worker:
+    """Start a worker; another one if the store was away just then, as a supervisor would."""
     while True:
+        worker = Worker(
+            site.store,
+            site.world.clock,
+            name=spec["name"],
+            version="chaos",
+            lease_s=spec["lease_s"],
+            beat_s=spec["beat_s"],
+        )
         try:
             worker.launch(site.service.driver)
         except StoreUnavailable:
             time.sleep(0.1)
         else:
-            return
+            return worker
 
 
 def _play(site: Site, story: Story) -> None:
