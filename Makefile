@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench lock format clean
+.PHONY: help setup demo test check bench chaos lock format clean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ check: $(READY) ## Format, lint, types, import contracts, lock files
 	$(BIN)/lint-imports
 	$(BIN)/firedoor check runbooks/api1-bola.yaml
 	$(BIN)/python -m pytest -q tests/unit/test_packaging.py
+
+chaos: $(READY) ## Kill workers at every boundary and at random; an hour on two cores
+	@$(BIN)/python -m tests.chaos
 
 bench: $(READY) ## Measure; writes bench-results.json
 	@$(BIN)/python -m tests.bench

@@ -254,10 +254,13 @@ class World:
         store_url: str | None = None,
         announce_in: str | None = None,
         is_driven_inline: bool = True,
+        is_migrated: bool = False,
     ) -> None:
         """
         Args:
             store_url: A database other than the file in ``folder``.
+
+            is_migrated: True if that database is up to date already.
 
             is_driven_inline: False if real workers drive the runs, here or elsewhere.
         """
@@ -267,13 +270,19 @@ class World:
         self.chat = chat or FakeChat()
         self.mail = mail or FakeMail()
         self.store = SqlStore(store_url or f"sqlite:///{folder / 'firedoor.sqlite'}")
-        self.store.migrate()
+        if not is_migrated:
+            self.store.migrate()
         self.runner = InlineRunner(self.store, self.clock, drives=is_driven_inline)
         self.redactor: Redactor = SecretRedactor(secrets)
         known = {action.name: action for action in actions}
         files = FolderFiles(folder / "evidence")
         recorder = Recorder(self.store, self.clock, self.redactor, known, announce_in)
-        desk = ContainmentDesk(self.store, gateways or {"edge": self.gateway}, self.clock)
+        desk = ContainmentDesk(
+            self.store,
+            gateways or {"edge": self.gateway},
+            self.clock,
+            only_one=self.store.only_one,
+        )
         performer = Performer(
             store=self.store,
             clock=self.clock,

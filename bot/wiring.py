@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,10 +65,9 @@ class SystemClock:
 class Working(Protocol):
     """A worker, as the duties beside the drives need it."""
 
-    def check(self) -> None:
-        """Raises LeaseLost if it may not act right now."""
-
-    def has_duty(self, name: str) -> bool: ...
+    def duty(self, name: str) -> Callable[[], None] | None:
+        """Return what raises LeaseLost once it may not do this duty any more; None if the duty is
+        another's."""
 
 
 def actions() -> dict[str, Action[Any]]:
@@ -217,14 +217,8 @@ def build(
     store: SqlStore,
     runner: Runner,
     chat: Chat | None = None,
-    check: Callable[[], None] = lambda: None,
 ) -> Service:
-    """
-    Put the service together.
-
-    Args:
-        check: Raises LeaseLost if this process may not send anything right now.
-    """
+    """Put the service together."""
     clock = SystemClock()
     redactor = SecretRedactor(settings.secrets())
     endpoints = inventory(settings)
@@ -285,7 +279,6 @@ def build(
                 chat=systems.chat,
                 mail=systems.mail,
                 fallback_channel=announce_in,
-                check=check,
                 live=recorder.live_card,
             )
             for kinds in (CHAT_KINDS, MAIL_KINDS)
@@ -358,8 +351,7 @@ class Background:
 
     def __init__(self, service: Service, worker: Working) -> None:
         self._worker = worker
-        desk = service.desk.bound(service.store, worker.check)
-        self._service = replace(service, desk=desk)
+        self._service = service
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep, name="keeper", daemon=True),
@@ -383,10 +375,12 @@ class Background:
         next_reconcile_s = 0.0
         elapsed_s = 0.0
         while not self._stop.is_set():
-            if ask(lambda: self._worker.has_duty("keeper")):
-                keep(self._service.tick)
+            check = ask(lambda: self._worker.duty("keeper"))
+            if check is not None:
+                desk = self._service.desk.bound(self._service.store, check)
+                keep(replace(self._service, desk=desk).tick)
                 if elapsed_s >= next_reconcile_s:
-                    reconcile(self._service.desk.reconcile_all)
+                    reconcile(desk.reconcile_all)
                     next_reconcile_s = elapsed_s + RECONCILE_S
             self._stop.wait(TICK_S)
             elapsed_s += TICK_S
@@ -394,8 +388,8 @@ class Background:
     def _send(self, number: int, outbox: Outbox) -> None:
         ask, send = _Guard("sender"), _Guard("sender")
         while not self._stop.is_set():
-            is_mine = ask(lambda: self._worker.has_duty(f"sender {number}"))
-            sent = send(outbox.flush) if is_mine else 0
+            check = ask(lambda: self._worker.duty(f"sender {number}"))
+            sent = 0 if check is None else send(partial(outbox.flush, check))
             self._stop.wait(0.05 if sent else TICK_S / 2)
 
 

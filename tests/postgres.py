@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,14 +22,15 @@ full_page_writes = off
 max_connections = 300
 shared_buffers = 64MB
 """
-"""No test is about a power cut of PostgreSQL's."""
+"""No test is about a power cut of PostgreSQL's. Killed, it keeps what it has written only if
+``synchronous_commit`` is on: give that as a further setting."""
 
 
 class Cluster:
     """A running server. ``database`` makes an empty, migrated database and returns its URL."""
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
+    def __init__(self, uri: str, restart: Callable[[], None]) -> None:
+        self._uri, self._restart = uri, restart
         self._numbers = itertools.count(1)
         self._admin = psycopg.connect(uri, autocommit=True)
         self.execute("CREATE DATABASE migrated")
@@ -38,6 +40,12 @@ class Cluster:
 
     def url(self, name: str) -> str:
         return self._uri.replace("/postgres?", f"/{name}?")
+
+    def crash(self) -> None:
+        """Have the server killed and started again."""
+        self._admin.close()
+        self._restart()
+        self._admin = psycopg.connect(self._uri, autocommit=True)
 
     def execute(self, statement: str) -> None:
         self._admin.execute(statement.encode())
@@ -63,7 +71,7 @@ class Cluster:
 
 
 @contextmanager
-def running() -> Iterator[Cluster]:
+def running(more_settings: str = "") -> Iterator[Cluster]:
     """Start a server that listens on a Unix socket only."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about folders of the desktop that a server has not
@@ -73,9 +81,16 @@ def running() -> Iterator[Cluster]:
         server = pgserver.get_server(folder / "data", cleanup_mode="delete", start=False)
         server.ensure_pgdata_inited()
         with (folder / "data" / "postgresql.conf").open("a") as file:
-            file.write(SETTINGS)
+            file.write(SETTINGS + more_settings)
         server.start()
-    cluster = Cluster(server.get_uri())
+
+    def restart() -> None:
+        argv = [str(server.bin_path / "pg_ctl"), "restart", "-m", "immediate", "-w", "-t", "60"]
+        argv += ["-D", str(server.pgdata), "-l", str(server.log)]
+        output = subprocess.DEVNULL
+        subprocess.run(argv, check=True, stdout=output, stderr=output, user=server.system_user)
+
+    cluster = Cluster(server.get_uri(), restart)
     try:
         yield cluster
     finally:

@@ -85,7 +85,7 @@ def engine(settings: Settings) -> Iterator[Service]:
     with driving_lock(settings):
         store = wiring.open_store(settings)
         worker = Worker(store, wiring.SystemClock(), version=__version__)
-        service = wiring.build(settings, store, worker, chat_of(settings), worker.check)
+        service = wiring.build(settings, store, worker, chat_of(settings))
         service.desk.prepare_all()
         worker.launch(service.driver)
         background = wiring.Background(service, worker)

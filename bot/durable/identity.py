@@ -32,13 +32,20 @@ def fresh_id(name: str | None = None) -> str:
 class Identity:
     """One life of a worker. It ends for good when the worker was not heard of for a lease."""
 
-    def __init__(self, worker: str, *, beats: bool, clock: Callable[[], float] = now_s) -> None:
+    def __init__(
+        self,
+        worker: str,
+        *,
+        beats: bool,
+        lease_s: float = LEASE_S,
+        clock: Callable[[], float] = now_s,
+    ) -> None:
         """
         Args:
             beats: False where nobody else could take over, so that it cannot be lost by silence.
         """
         self.worker = worker
-        self._beats, self._clock = beats, clock
+        self._beats, self._lease_s, self._clock = beats, lease_s, clock
         self._heard_at = clock()
         self._is_lost = False
         self.duties: set[str] = set()
@@ -52,7 +59,7 @@ class Identity:
 
     @property
     def is_lost(self) -> bool:
-        if self._beats and self._clock() - self._heard_at >= LEASE_S:
+        if self._beats and self._clock() - self._heard_at >= self._lease_s:
             self._is_lost = True  # a later beat does not mend it
         return self._is_lost
 
@@ -60,6 +67,6 @@ class Identity:
         """Raise LeaseLost if another worker may be acting in this one's place."""
         if self.is_lost:
             raise LeaseLost(
-                f"The worker {self.worker} was not heard of for {LEASE_S:g} s, so others may do "
-                "its work; it does nothing more under this name."
+                f"The worker {self.worker} was not heard of for {self._lease_s:g} s, so others may "
+                "do its work; it does nothing more under this name."
             )

@@ -74,11 +74,16 @@ class Worker:
         version: str = "",
         engine: int = ENGINE_VERSION,
         threads: int = DRIVE_THREADS,
+        lease_s: float = LEASE_S,
+        beat_s: float = BEAT_S,
     ) -> None:
         """
         Args:
             name: What its id begins with; the machine's name if it is not given.
+
+            lease_s: The same for all workers of a store: each judges the others by its own.
         """
+        self._lease_s, self._beat_s = lease_s, beat_s
         self._store, self._clock, self._name = store, clock, name
         self._version, self._engine = version, engine
         self._driver: Driver | None = None
@@ -98,7 +103,7 @@ class Worker:
             self._threads.append(threading.Thread(target=self._beat, name="beat", daemon=True))
 
     def _new_identity(self) -> Identity:
-        return Identity(fresh_id(self._name), beats=self._store.is_shared)
+        return Identity(fresh_id(self._name), beats=self._store.is_shared, lease_s=self._lease_s)
 
     @property
     def id(self) -> str:
@@ -156,7 +161,7 @@ class Worker:
         log.info("This is worker %s.", identity.worker)
 
     def _beat(self) -> None:
-        while not self._stop.wait(BEAT_S):
+        while not self._stop.wait(self._beat_s):
             identity = self._identity
             try:
                 at = now_s()
@@ -181,7 +186,7 @@ class Worker:
             "%s was not heard of for %g s; its runs are left to others, and it goes on under "
             "another id.",
             old.worker,
-            LEASE_S,
+            self._lease_s,
         )
         with self._lock:
             self._held.clear()
@@ -198,19 +203,18 @@ class Worker:
 
     # --- duties ---------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Raise LeaseLost if this worker may not act right now. Asks nobody."""
-        self._identity.check()
+    def duty(self, name: str) -> Callable[[], None] | None:
+        """Take a duty if nobody has it; return None if another worker has.
 
-    def has_duty(self, name: str) -> bool:
-        """Tell whether this worker, and no other, has a duty now; take it if nobody has.
+        Returns what raises LeaseLost once this worker may not do it any more: also when it has
+        begun anew since, under another id.
 
         Raises:
             StoreUnavailable: It cannot be told.
         """
         identity = self._identity
         if identity.is_lost:
-            return False
+            return None
         if name not in identity.duties:
             with self._store.read() as tx:
                 holder = tx.duty_holder(name)
@@ -219,9 +223,9 @@ class Worker:
                     tx.take_duty(name, identity.worker)
                     holder = tx.duty_holder(name)
             if holder != identity.worker:
-                return False
+                return None
             identity.duties.add(name)
-        return not identity.is_lost
+        return None if identity.is_lost else identity.check
 
     # --- news -----------------------------------------------------------------------------------
 
@@ -334,11 +338,11 @@ class Worker:
         if not self._store.is_shared:
             return
         with self._store.read() as tx:
-            dead = [each for each in tx.dead_workers(LEASE_S) if each != self.id]
+            dead = [each for each in tx.dead_workers(self._lease_s) if each != self.id]
         for worker in dead:
             self._store.silence(worker)
             with self._store.begin() as tx:
-                count = tx.bury(worker, lease_s=LEASE_S)
+                count = tx.bury(worker, lease_s=self._lease_s)
             if count is not None:
                 log.warning("Worker %s is gone; %d runs of it are taken over.", worker, count)
 

@@ -47,10 +47,12 @@ class FencedStore:
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
+        """Raises LeaseLost also after the commit: what was announced by it is not done then."""
         self._lease.check()
         with self._store.begin() as tx:
             self._lease.hold(tx)
             yield tx
+        self._lease.check()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

@@ -48,17 +48,13 @@ class Outbox:
         chat: Chat | None,
         mail: Mail | None,
         fallback_channel: str | None = None,
-        check: Callable[[], None] = lambda: None,
         live: Callable[[Transaction, str], Message] | None = None,
     ) -> None:
         """
         Args:
             live: Composes a run's live message as it is to be sent.
-
-            check: Raises LeaseLost if this worker may not send any more; called right before each
-                sending.
         """
-        self._check, self._live = check, live
+        self._live = live
         self._store, self._clock, self._kinds = store, clock, kinds
         self._chat, self._mail = chat, mail
         self._fallback_channel = fallback_channel
@@ -66,8 +62,12 @@ class Outbox:
         """Why nothing can be sent right now; empty when it can."""
         self._resume_at: datetime | None = None
 
-    def flush(self) -> int:
+    def flush(self, check: Callable[[], None] = lambda: None) -> int:
         """Send what is due and return how many parcels were sent.
+
+        Args:
+            check: Raises LeaseLost once another worker may be sending; called right before each
+                sending.
 
         In an outage of the other system everything waits, the oldest first, until it is time to
         try again: so order is kept and a dead system is not hammered. Two failures in a row, or a
@@ -84,7 +84,7 @@ class Outbox:
             if sent >= BATCH:
                 break
             try:
-                self._send_one(stored)
+                sent += self._send_one(stored, check)
             except _NotYet:
                 # Out of the way of what can be sent.
                 self._save_later(stored)
@@ -103,10 +103,11 @@ class Outbox:
                 self._refused(stored, error)
             else:
                 self.trouble, self._resume_at, failures = "", None, 0
-                sent += 1
         return sent
 
-    def _send_one(self, stored: StoredParcel) -> None:
+    def _send_one(self, found: StoredParcel, check: Callable[[], None]) -> bool:
+        """Send a parcel; False if it stands otherwise by now than when it was found due."""
+        stored = found
         with self._store.read() as tx:
             incident = tx.incident(stored.parcel.incident_id)
             target = tx.parcel(stored.parcel.target_key) if stored.parcel.target_key else None
@@ -114,26 +115,35 @@ class Outbox:
                 message = self._live(tx, stored.parcel.run_id or "")
                 composed = stored.parcel.model_copy(update={"message": message})
                 stored = stored.model_copy(update={"parcel": composed})
-        send = self._sender(stored, incident, target)
+        send = self._sender(stored, incident, target, check)
         in_doubt = stored.status == "claimed"
         with self._store.begin() as tx:
+            if tx.parcel(found.parcel.key) != found:
+                return False  # another worker has sent it since, or it was replaced
             tx.save_parcel(
                 stored.model_copy(update={"status": "claimed", "attempts": stored.attempts + 1})
             )
-        self._check()
+        check()
         ref = send(in_doubt)
         with self._store.begin() as tx:
             current = tx.parcel(stored.parcel.key)
             assert current is not None  # noqa: S101  # parcels are never deleted
+            if current.status in ("sent", "dead"):
+                return True  # another worker has brought it to its end meanwhile
             # An update may have been replaced by a newer one while it was on its way.
             is_newest = current.parcel == stored.parcel and current.status == "claimed"
             status = "sent" if is_newest else "pending"
             done = current.model_copy(update={"status": status, "ref": ref, "error": ""})
             tx.save_parcel(done)
             self._journal_sent(tx, stored, ref)
+        return True
 
     def _sender(
-        self, stored: StoredParcel, incident: Incident, target: StoredParcel | None
+        self,
+        stored: StoredParcel,
+        incident: Incident,
+        target: StoredParcel | None,
+        check: Callable[[], None],
     ) -> Callable[[bool], MessageRef | None]:
         """Return the call that sends this parcel; its argument says that it may be sent already."""
         parcel = stored.parcel
@@ -165,7 +175,10 @@ class Outbox:
 
                 def post(in_doubt: bool) -> MessageRef:
                     found = chat.find(channel, parcel.key) if in_doubt else None
-                    return found or chat.post(channel, parcel.message, parcel.key)
+                    if found is not None:
+                        return found
+                    check()
+                    return chat.post(channel, parcel.message, parcel.key)
 
                 return post
 
@@ -253,6 +266,8 @@ class Outbox:
             was_replaced = current.parcel != stored.parcel and not current.parcel.is_live
             if was_replaced or (current.parcel.is_live and current.status == "pending"):
                 return  # an update, replaced by a newer one that has not failed yet
+            if current.status in ("sent", "dead"):
+                return  # another worker has brought it to its end meanwhile
             changes = {
                 "status": "dead" if dead else current.status,
                 "attempts": stored.attempts + 1,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bot.errors import ProviderRefused, ProviderUnreachable, StoreUnavailable
+from bot.errors import LeaseLost, ProviderRefused, ProviderUnreachable, StoreUnavailable
 from bot.model.ask import Parcel, StoredParcel
 from bot.model.incident import Severity
 from bot.model.message import Message, MessageRef
@@ -569,3 +569,75 @@ class TestADeadChannel:
 
         assert post.posted == ["a"]
         assert post.stored("a").ref.channel == "#incidents"
+
+
+class TestTwoWorkers:
+    """One was stopped while it sent, and another has taken its place."""
+
+    def test_what_another_has_sent_since_is_left_alone(self, post):
+        """
+        It had found the parcel due, and goes on where it stopped.
+        """
+        post.put("a")
+        with post.store.read() as tx:
+            (found,) = tx.due_parcels(post.clock.now(), 10)
+        post.outbox.flush()
+
+        assert post.outbox._send_one(found, lambda: None) is False
+        assert post.posted == ["a"]
+        assert post.stored("a").status == "sent"
+
+    def test_nothing_is_sent_once_another_may_be_sending(self, post):
+        """
+        It is found claimed, and looked for, by whoever sends now.
+        """
+        post.put("a")
+
+        with pytest.raises(LeaseLost):
+            post.outbox.flush(_lost)
+        assert post.posted == []
+        assert post.stored("a").status == "claimed"
+
+    def test_looking_for_a_message_may_take_longer_than_the_duty_lasts(self, post):
+        """
+        Right before it is posted again, and not only before it is looked for.
+        """
+        post.put("a")
+        with pytest.raises(LeaseLost):
+            post.outbox.flush(_lost)
+        asked: list[str] = []
+        post.chat.find = lambda _channel, key: asked.append(key)
+
+        def check() -> None:
+            if asked:
+                _lost()
+
+        with pytest.raises(LeaseLost):
+            post.outbox.flush(check)
+        assert asked == ["a"]
+        assert post.posted == []
+
+    def test_what_another_has_brought_to_its_end_is_not_sent_again(self, post):
+        """
+        It has posted and was stopped before it could say so; another found the message there.
+        """
+        post.put("a")
+        real = post.chat.post
+
+        def then_another(channel: str, message: Message, key: str) -> MessageRef:
+            ref = real(channel, message, key)
+            post.chat.post = real
+            post.outbox.flush()
+            return ref
+
+        post.chat.post = then_another
+        post.outbox.flush()
+        post.outbox.flush()
+
+        assert post.posted == ["a"]
+        assert post.stored("a").status == "sent"
+        assert len(post.records("message_sent")) == 1
+
+
+def _lost() -> None:
+    raise LeaseLost("Another worker may be sending.")
