@@ -13,6 +13,7 @@
     │   ├── NotAllowed                this person may not do this
     │   ├── PlanChanged               the approved plan is no longer what would happen
     │   ├── LeaseLost                 another worker may drive this run now
+    │   ├── LeftToNewer               a worker of another version drives this run
     │   └── UndoConflict              someone else changed what we would restore
     ├── Failed               exit 4   it was tried and it did not work
     │   ├── ProviderRefused           the other system says no; a retry is useless
@@ -118,6 +119,10 @@ class PlanChanged(Refused):
 class LeaseLost(Refused):
     """This worker may not act any more: it was not heard of for too long, or another one drives
     the run. It is never a step's failure; whoever holds the lease goes on."""
+
+
+class LeftToNewer(Refused):
+    """This worker cannot read a run's runbook, and one of another version may: it leaves it."""
 
 
 class UndoConflict(Refused):

@@ -159,6 +159,15 @@ class Transaction(Protocol):
     ) -> tuple[Sequence[Due], datetime | None]:
         """Return what this worker may do now, and when the next of the others becomes due."""
 
+    def driven_by(self, worker: str) -> Sequence[str]:
+        """Return the runs that a worker has claimed."""
+
+    def free(self, run_id: str, worker: str) -> None:
+        """Make a claimed run anybody's again, if it is this worker's still; it is due at once."""
+
+    def other_versions(self, worker: str, lease_s: float) -> bool:
+        """Tell whether a worker of another version lives beside this one."""
+
     def add_worker(self, worker: str, *, host: str, pid: int, version: str) -> None: ...
     def workers(self) -> Sequence[str]: ...
     def living_workers(self, lease_s: float) -> Sequence[str]: ...

@@ -12,14 +12,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
 
 from bot.durable.identity import BEAT_S, LEASE_S, Identity, fresh_id, now_s
-from bot.errors import LeaseLost, StoreUnavailable
+from bot.errors import LeaseLost, LeftToNewer, StoreUnavailable
 from bot.ports import Clock, SharedStore, Signals
 from bot.service.drive import Drive, Driver
 from bot.service.lease import Lease
@@ -93,6 +93,8 @@ class Worker:
         self._news: SimpleQueue[str] = SimpleQueue()
         self._timers: dict[str, float] = {}
         self._orphans: list[Lease] = []
+        self._left_to_newer: set[str] = set()
+        """Runs that only a worker of another version can read, as long as there is one."""
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="drive")
         self._threads = [
@@ -118,6 +120,7 @@ class Worker:
             StoreUnavailable: It could not be registered.
         """
         self._driver = driver
+        driver.may_give_up = self._may_give_up
         self._register()
         driver.find_unreadable(self._store)
         for thread in self._threads:
@@ -164,20 +167,22 @@ class Worker:
         while not self._stop.wait(self._beat_s):
             identity = self._identity
             try:
-                at = now_s()
-                if not identity.is_lost and self._store.beat(identity.worker):
-                    identity.heard(at)
-                    identity.check()
-                    continue
-                identity.lose()
-                self._begin_anew()
-            except LeaseLost:
-                self._begin_anew()
+                if not self._is_heard(identity):
+                    self._begin_anew()
             except StoreUnavailable as error:
                 log.warning("It could not be said that %s lives: %s", identity.worker, error)
             except Exception:
                 # The edge of a thread: a worker that says nothing more is taken for dead.
                 log.exception("One beat of %s failed; it goes on", identity.worker)
+
+    def _is_heard(self, identity: Identity) -> bool:
+        """Say that this worker lives; False if it was taken for dead before it could be heard."""
+        at = now_s()
+        if identity.is_lost or not self._store.beat(identity.worker):
+            identity.lose()
+            return False
+        identity.heard(at)
+        return not identity.is_lost
 
     def _begin_anew(self) -> None:
         """Give up all that was done under the old id, and serve on under another."""
@@ -310,6 +315,10 @@ class Worker:
 
     def _came(self, run_id: str) -> None:
         """Something came for a run: look into its mailbox, or take it if nobody drives it."""
+        if run_id in self._left_to_newer:
+            if not self._may_give_up():
+                return
+            self._left_to_newer.discard(run_id)
         with self._lock:
             held = self._held.get(run_id)
             if held is None:
@@ -329,10 +338,30 @@ class Worker:
         with self._store.read() as tx:
             now = self._clock.now()
             due, next_at = tx.due_runs(worker=self.id, engine=self._engine, now=now, limit=BATCH)
+            mine = tx.driven_by(self.id)
+        self._free_lost(mine)
         for each in due:
             self._came(each.run_id)
         until_next_s = LOOK_S if next_at is None else (next_at - now).total_seconds()
         return min(max(until_next_s, 0.005), LOOK_S)
+
+    def _free_lost(self, mine: Sequence[str]) -> None:
+        """Let go of runs that are this worker's in the store and that it knows nothing of: the
+        answer to a claim, or to a write, was lost."""
+        with self._lock:
+            known = {*self._held, *(lease.run_id for lease in self._orphans)}
+        lost = [run_id for run_id in mine if run_id not in known]
+        if lost:
+            with self._store.begin() as tx:
+                for run_id in lost:
+                    tx.free(run_id, self.id)
+
+    def _may_give_up(self) -> bool:
+        """Tell whether no worker of another version is there, which may know more actions."""
+        if not self._store.is_shared:
+            return True
+        with self._store.read() as tx:
+            return not tx.other_versions(self.id, self._lease_s)
 
     def _take_over(self) -> None:
         if not self._store.is_shared:
@@ -359,7 +388,7 @@ class Worker:
             return
         try:
             call()
-        except (LeaseLost, StoreUnavailable) as error:
+        except (LeaseLost, LeftToNewer, StoreUnavailable) as error:
             if not self._stop.is_set():
                 log.warning("%s", error)
         except Exception:
@@ -429,6 +458,8 @@ class Worker:
         """Let go of a drive that failed. Its run is looked at again, by whoever comes first."""
         with self._lock:
             self._forget(run_id, held)
+            if isinstance(error, LeftToNewer):
+                self._left_to_newer.add(run_id)
             if held.lease is not None and not isinstance(error, LeaseLost):
                 self._orphans.append(held.lease)
 

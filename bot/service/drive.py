@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from bot.errors import RunbookInvalid, StoreUnavailable
+from bot.errors import LeftToNewer, RunbookInvalid, StoreUnavailable
 from bot.model import events
 from bot.model.commands import (
     ApplyStep,
@@ -69,6 +69,8 @@ class Driver:
     ) -> None:
         self.recorder, self.performer, self.clock = recorder, performer, clock
         self._sleep = sleep
+        self.may_give_up: Callable[[], bool] = lambda: True
+        """Whether no other worker could read what this one cannot."""
         self.store_trouble = ""
         """Why the journal cannot be written right now; empty when it can."""
 
@@ -82,7 +84,7 @@ class Driver:
         with store.read() as tx:
             runs = tx.runs(unfinished=True)
         lost = [run.id for run in runs if not self.can_read(run)]
-        if lost:
+        if lost and self.may_give_up():
             with store.begin() as tx:
                 for run_id in lost:
                     tx.make_due(run_id)
@@ -251,6 +253,11 @@ class Drive:
         try:
             self._position = self._driver.patiently(self._lease, call)
         except RunbookInvalid as error:
+            if not self._driver.may_give_up():
+                raise LeftToNewer(
+                    f"{self._run_id} is left to a worker of another version: this one cannot read "
+                    f"its runbook. {error}"
+                ) from None
             reason = (
                 "This version of Firedoor cannot read the runbook that the run began with, so it "
                 f"was ended; containments stay in force. Start a new run. {error}"

@@ -81,7 +81,8 @@ class Performer:
         self._connections, self._endpoints, self._desk = connections, endpoints, desk
         self._postmortem = postmortem
         self._threads = CallThreads()
-        self._overdue: dict[tuple[str, str], Call] = {}
+        self._under_way: dict[tuple[str, str], Call] = {}
+        """The calls that have not ended, whoever may still wait for them."""
 
     def session(self, run: Run, lease: Lease) -> Session:
         """Return what does the commands of one run while the lease holds."""
@@ -106,7 +107,7 @@ class Performer:
         lease: Lease,
         done: Callable[[], None],
     ) -> Call:
-        """Begin a call; never a second one of the same step while a given-up one still runs."""
+        """Begin a call; never a second one of the same step while an earlier one still runs."""
         action = self._actions[
             command.action if isinstance(command, PlanStep | RunStep) else command.plan.action
         ]
@@ -115,8 +116,7 @@ class Performer:
         timeout_s = command.timeout_s or action.timeout_s
         key = (lease.run_id, command.step)
 
-        def too_long(call: Call) -> Event:
-            self._overdue[key] = call
+        def too_long(_call: Call) -> Event:
             error = TimedOut(
                 f"{what} took longer than {timeout_s:g} s; whether it took effect is not known "
                 "yet. A retry looks before it repeats."
@@ -124,14 +124,16 @@ class Performer:
             return self._failed(command.step, phase, error)
 
         call = Call(command.step, timeout_s, done, too_long)
-        earlier = self._overdue.get(key)
+        earlier = self._under_way.get(key)
         if earlier is not None and not earlier.has_ended:
+            # Given up after its time, or left behind by a drive that is no more.
             error = ProviderUnreachable(
                 f"An earlier call of {what} still runs; a second one was not started. Wait for it."
             )
             call.run(lambda: self._failed(command.step, phase, error))
             return call
-        self._overdue.pop(key, None)
+        self._under_way = {k: c for k, c in self._under_way.items() if not c.has_ended}
+        self._under_way[key] = call
         self._threads.begin(
             lambda: call.run(lambda: self._do(action, incident, command, phase, lease))
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from bot.ports import Signals
 from bot.store.group import GroupCommit
 from bot.store.signals import PostgresSignals, SqliteSignals
 from bot.store.transaction import SqlTransaction
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another one before it gives up."""
@@ -123,8 +126,6 @@ class SqlStore:
         Raises:
             StoreUnavailable: The database cannot be opened or written.
         """
-        import logging
-
         from alembic import command  # slow to import, needed once a start
         from alembic.config import Config
 
@@ -205,8 +206,12 @@ class SqlStore:
             "WHERE application_name = :name AND datname = current_database() "
             "AND pid <> pg_backend_pid()"
         )
-        with self._explained(), self._beating.connect() as connection:
-            connection.execute(end, {"name": self._application(worker)})
+        try:
+            with self._explained(), self._beating.connect() as connection:
+                connection.execute(end, {"name": self._application(worker)})
+        except ProgrammingError as error:
+            # Another role's sessions are not ours to end; the fence holds without.
+            log.warning("The sessions of %s could not be ended: %s", worker, error.orig)
 
     def signals(self) -> Signals:
         with self._explained():

@@ -538,6 +538,21 @@ class SqlTransaction:
         query = sa.select(t.workers.c.id).where(t.workers.c.beat_at >= self._time(lease_s))
         return [row.id for row in self._all(query)]
 
+    def driven_by(self, worker: str) -> Sequence[str]:
+        query = sa.select(t.runs.c.id).where(t.runs.c.worker == worker)
+        return [row.id for row in self._all(query)]
+
+    def free(self, run_id: str, worker: str) -> None:
+        run = t.runs.update().where(t.runs.c.id == run_id, t.runs.c.worker == worker)
+        self._execute(run.values(worker=None, fence=t.runs.c.fence + 1, due_at=AT_ONCE))
+
+    def other_versions(self, worker: str, lease_s: float) -> bool:
+        mine = sa.select(t.workers.c.version).where(t.workers.c.id == worker).scalar_subquery()
+        query = sa.select(t.workers.c.id).where(
+            t.workers.c.beat_at >= self._time(lease_s), t.workers.c.version != mine
+        )
+        return self._one(query.limit(1)) is not None
+
     def dead_workers(self, lease_s: float) -> Sequence[str]:
         query = sa.select(t.workers.c.id).where(t.workers.c.beat_at < self._time(lease_s))
         return [row.id for row in self._all(query)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,8 @@ import pytest
 from bot.action import Context, Params, ReadAction
 from bot.durable import Worker
 from bot.durable.identity import LEASE_S, Identity, fresh_id
-from bot.engine import advance
-from bot.errors import LeaseLost, StoreUnavailable
+from bot.errors import LeaseLost, Problem, RunbookInvalid, StoreUnavailable
 from bot.language.load import load
-from bot.model import events
-from bot.model.commands import Finish, RunStep, Wait
 from bot.model.incident import Origin, RunStatus, StartRun
 from bot.model.outcome import Outcome
 from bot.service import record
@@ -48,7 +46,11 @@ class Probe(ReadAction[ProbeParams]):
 
 
 ONE = "- {id: one, uses: acme.probe, with: {key: one}}"
-TWO = ONE + "\n- {id: two, uses: acme.probe, with: {key: two}}"
+TWO = """
+- parallel:
+    - {id: one, uses: acme.probe, with: {key: one}}
+    - {id: two, uses: acme.probe, with: {key: two}}
+"""
 ASK = '- {id: sure, manual: {ask: "Sure?"}}\n' + ONE
 
 
@@ -134,11 +136,10 @@ class TestDriving:
         site.wait(run_id)
         assert site.probe.calls == ["one"]
 
-    def test_what_is_outstanding_is_done_side_by_side(self, site, monkeypatch):
+    def test_what_is_outstanding_is_done_side_by_side(self, site):
         """
         Each of two calls waits for the other; each event is recorded as it comes.
         """
-        monkeypatch.setattr(record, "advance", both_at_once)
         barrier = threading.Barrier(2)
         site.probe.call = lambda _key, _run: barrier.wait(15) and None
 
@@ -168,17 +169,103 @@ class TestDriving:
         assert failures == []
 
 
-def both_at_once(runbook: Any, state: Any, event: events.Event) -> Any:
-    """Stand in for an engine that begins two steps together."""
-    if isinstance(event, events.RunStarted):
-        state, _ = advance(runbook, state, event)
-    elif isinstance(event, events.Applied):
-        state = state.with_step(event.step, note="done")
-    left = [step.id for step in runbook.steps if state.steps[step.id].note != "done"]
-    if not left:
-        return state.having(status=RunStatus.DONE), (Finish(status=RunStatus.DONE),)
-    calls = [RunStep(step=s, action="acme.probe", params={"key": s}, attempt=1) for s in left]
-    return state, (*calls, Wait())
+class TestLostAnswers:
+    def test_a_claim_whose_answer_is_lost_is_let_go_of(self, site, monkeypatch):
+        """
+        The store says that this worker drives it, and the worker knows nothing of it: it frees
+        the run, which nobody else could.
+        """
+        store, lost = site.worker._store, [True]
+
+        class Deaf:
+            """Loses the answer to one commit of a claim."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(store, name)
+
+            @contextmanager
+            def begin(self) -> Iterator[Any]:
+                claimed = []
+                with store.begin() as tx:
+                    real = tx.claim
+                    tx.claim = lambda *a, **k: claimed.append(real(*a, **k)) or claimed[-1]
+                    yield tx
+                if any(claimed) and lost:
+                    lost.clear()
+                    raise StoreUnavailable("The answer was lost; it is tried again.")
+
+        monkeypatch.setattr(site.worker, "_store", Deaf())
+
+        site.wait(site.start())
+
+        assert not lost
+
+    def test_a_call_is_not_begun_beside_one_that_a_lost_drive_left_behind(self, site, monkeypatch):
+        """
+        Whoever drives the run now waits until it has ended: it may still take effect.
+        """
+        monkeypatch.setattr("bot.durable.worker.FAILED_PAUSE_S", 0.1)
+        release, at_once, most = threading.Event(), [], []
+
+        def hang(_key: str, _run: str) -> None:
+            at_once.append(1)
+            most.append(len(at_once))
+            release.wait(20)
+            at_once.pop()
+
+        site.probe.call = hang
+        run_id = site.start()
+        deadline = time.monotonic() + 20
+        while not most and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with site.worker._lock:
+            (held,) = site.worker._held.values()
+        site.worker._drop(run_id, held, RuntimeError("odd"))
+        time.sleep(1.5)
+
+        release.set()
+        people = site.world.service.people
+        while site.world.service.reports.state(run_id).status is RunStatus.RUNNING:
+            with site.world.store.read() as tx:
+                asks = tx.open_asks(run_id)
+            if asks:
+                people.decide(asks[0].token, SAM, "retry")
+            time.sleep(0.05)
+            assert time.monotonic() < deadline + 20
+
+        assert max(most) == 1
+
+
+class TestOtherVersions:
+    def test_a_run_that_a_newer_worker_can_read_is_left_to_it(self, site, monkeypatch):
+        """
+        An older worker beside it knows fewer actions, and must not end its runs.
+        """
+        monkeypatch.setattr(site.worker, "_may_give_up", lambda: False)
+        site.world.service.driver.may_give_up = lambda: False
+        recorder = site.world.service.recorder
+
+        def unreadable(_self: Any, _run: Any) -> Any:
+            raise RunbookInvalid("b.yaml", [Problem(1, 1, "", "No action is called so.")])
+
+        run_id = site.start("ask")
+        deadline = time.monotonic() + 20
+        while site.held(run_id) != (None, None) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        token = site.world.service.people.ask_of_step(run_id, None).token
+        real = type(recorder).runbook_of
+        monkeypatch.setattr(type(recorder), "runbook_of", unreadable)
+        with site.world.store.begin() as tx:
+            tx.make_due(run_id)
+        time.sleep(2.0)
+        assert site.world.service.reports.state(run_id).status is RunStatus.RUNNING
+
+        monkeypatch.setattr(type(recorder), "runbook_of", real)
+        monkeypatch.setattr(site.worker, "_may_give_up", lambda: True)
+        site.world.service.people.answer(token, SAM, {})
+        site.wait(run_id)
+
+        assert site.world.service.reports.state(run_id).status is RunStatus.DONE
 
 
 class TestIdentity:
