@@ -102,6 +102,33 @@ class TestPause:
         people.resume(RUN, IRIS)
         assert company.outside.effects == ["a=new"]
 
+    @pytest.mark.parametrize(
+        ("words", "heard"),
+        [
+            pytest.param("pp", ["paused"], id="two-clicks"),
+            pytest.param("prp", ["paused", "resumed", "paused"], id="the-last-word-counts"),
+            pytest.param("prppr", ["paused", "resumed", "paused", "resumed"], id="and-its-clicks"),
+            pytest.param("prprr", ["paused", "resumed"] * 2, id="and-those-of-another-word"),
+        ],
+    )
+    def test_what_is_said_before_the_run_hears_it_counts_in_its_order(
+        self, company_of, words, heard
+    ):
+        """
+        Whoever hears yes is obeyed: a word is a repeat only if nothing else was said since.
+        """
+        company = company_of(text_of(step("a", more=APPROVED)))
+        company.start(IRIS)
+        people = company.world.service.people
+        wake, company.world.runner.wake = company.world.runner.wake, lambda _run_id: None
+        for word in words:
+            (people.pause if word == "p" else people.resume)(RUN, TARIQ)
+        company.world.runner.wake = wake
+        company.resume()
+
+        assert [kind for kind in company.kinds() if kind in ("paused", "resumed")] == heard
+        assert (company.state().paused is not None) is (heard[-1] == "paused")
+
     def test_what_is_not_paused_is_not_resumed(self, company_of):
         """
         And nothing is written of it.
