@@ -217,9 +217,7 @@ class Verbs:
             with self._store.begin() as tx:
                 stored = tx.run(run_id)
                 if stored.run.status.is_final:
-                    raise Refused(
-                        f"{run_id} is over ({stored.run.status.value}); nothing was done."
-                    )
+                    raise Refused(_is_over(stored, event))
                 state = RunState.model_validate(stored.state)
                 check(stored, state, tx.next_message(run_id) is not None)
                 if tx.put_message(run_id, event, _key_of(event, stored, after)):
@@ -257,6 +255,13 @@ class Verbs:
 
 def _shown(current: StepState) -> str:
     return current.status.value.replace("_", " ")
+
+
+def _is_over(stored: StoredRun, event: Event) -> str:
+    text = f"{stored.run.id} is over ({stored.run.status.value}); nothing was done."
+    if getattr(event, "undo", False):
+        text += f" `firedoor undo {stored.run.id}` takes its changes back."
+    return text
 
 
 def _word(event: Event) -> tuple[str, str, str]:

@@ -282,6 +282,19 @@ class TestCancel:
         assert company.state().status is RunStatus.CANCELLED
         assert company.outside.values == {"a": "new"}
 
+    @pytest.mark.parametrize("undo", [False, True])
+    def test_after_the_end_its_person_hears_how_to_undo(self, company_of, undo):
+        """
+        The run ended a moment before: nothing is taken back, and what would do it is named.
+        """
+        company = company_of(text_of(step("a")))
+        company.start(IRIS)
+        with pytest.raises(Refused, match=r"is over \(done\); nothing was done") as refused:
+            company.world.service.people.cancel(RUN, TARIQ, undo=undo)
+
+        assert ("`firedoor undo INC-1-R1`" in str(refused.value)) is undo
+        assert company.outside.values == {"a": "new"}
+
 
 class TestUndo:
     def test_a_finished_run_is_taken_back_the_last_change_first(self, company_of):
