@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from bot.engine import StepStatus
-from bot.errors import BadInput, NotAllowed, ProviderRefused, ProviderUnreachable, Refused
+from bot.errors import (
+    Ambiguous,
+    BadInput,
+    NotAllowed,
+    ProviderRefused,
+    ProviderUnreachable,
+    Refused,
+    TimedOut,
+)
 from bot.model.incident import RunStatus
 from bot.model.journal import verify_chain
 from bot.sandbox.slack_standin.blockkit import message_findings
@@ -372,6 +380,43 @@ class TestRerun:
 
         with pytest.raises(Refused, match="INC-1-R2 runs INC-1-R1 again just now"):
             company.world.service.incidents.rerun(RUN, "b", IRIS)
+
+    @pytest.mark.parametrize("from_", ["a", "b"])
+    @pytest.mark.parametrize(
+        ("error", "retry"),
+        [
+            pytest.param(Ambiguous("No answer; it may be done."), "", id="asked"),
+            pytest.param(
+                TimedOut("Too long; it may go on."),
+                "  retry: {attempts: 3, delay: 10m, on: [timeout]}\n",
+                id="tried-again-later",
+            ),
+        ],
+    )
+    def test_not_while_an_effect_may_still_be_under_way(self, company_of, from_, error, retry):
+        """
+        What ended without an answer may still come to pass, in the middle of the new run.
+        """
+        company = company_of(text_of(step("a", more=retry) + step("b")))
+        company.outside.fail["set.apply"] = [error]
+        company.start(IRIS)
+        incidents = company.world.service.incidents
+
+        with pytest.raises(Refused, match=r"may still be under way.*Decide about a first"):
+            incidents.rerun(RUN, from_, SAM)
+        assert company.state().status is RunStatus.RUNNING
+        company.world.service.people.skip(RUN, "a", SAM)
+        assert incidents.rerun(RUN, from_, SAM).id == "INC-1-R2"
+
+    def test_what_was_plainly_refused_holds_no_rerun(self, company_of):
+        """
+        Nothing of it is under way.
+        """
+        company = company_of(text_of(step("a", more="  on_failure: ask\n")))
+        company.outside.fail["set.apply"] = [ProviderRefused("No. Look at it.")]
+        company.start(IRIS)
+
+        assert company.world.service.incidents.rerun(RUN, "a", SAM).id == "INC-1-R2"
 
     @pytest.mark.parametrize(
         ("person", "from_", "error"),
