@@ -173,7 +173,10 @@ class Recorder:
             commands = [finish.model_dump(mode="json")]
             tx.save_run(ended, state=state, events=stored.events + 1, commands=commands)
             for ask in tx.open_asks(run_id):
+                if ask.kind == "review":
+                    continue  # it outlives the run
                 tx.save_ask(ask.model_copy(update={"closed": reason}))
+                self.close_card(tx, ask, reason)
             parcel = Parcel(
                 key=f"{run_id}:given-up",
                 incident_id=stored.run.incident_id,
