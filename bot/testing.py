@@ -273,7 +273,12 @@ class World:
         known = {action.name: action for action in actions}
         files = FolderFiles(folder / "evidence")
         recorder = Recorder(self.store, self.clock, self.redactor, known, announce_in)
-        desk = ContainmentDesk(self.store, gateways or {"edge": self.gateway}, self.clock)
+        desk = ContainmentDesk(
+            self.store,
+            gateways or {"edge": self.gateway},
+            self.clock,
+            redact=self.redactor.text,
+        )
         performer = Performer(
             store=self.store,
             clock=self.clock,
@@ -330,6 +335,7 @@ class World:
                     chat=self.chat,
                     mail=self.mail,
                     live=recorder.live_card,
+                    redact=self.redactor.text,
                 )
                 for kinds in (("open_channel", "post", "update"), ("email",))
             ),

@@ -70,15 +70,18 @@ class Outbox:
         fallback_channel: str | None = None,
         check: Callable[[], None] = lambda: None,
         live: Callable[[Transaction, str], Message] | None = None,
+        redact: Callable[[str], str] = lambda text: text,
     ) -> None:
         """
         Args:
             live: Composes a run's live message as it is to be sent.
 
+            redact: Takes known secrets out of what other systems say of a failure.
+
             check: Raises LeaseLost if this worker may not send any more; called right before each
                 sending.
         """
-        self._check, self._live = check, live
+        self._check, self._live, self._redact = check, live, redact
         self._store, self._clock, self._kinds = store, clock, kinds
         self._chat, self._mail = chat, mail
         self._fallback_channel = fallback_channel
@@ -120,7 +123,7 @@ class Outbox:
             try:
                 self._send(claimed)
             except Unreachable as error:
-                self.trouble = str(error)
+                self.trouble = self._redact(str(error))
                 retry_after_s = getattr(error, "retry_after_s", None)
                 self._resume_at = self._postpone(claimed.stored, error, retry_after_s)
                 failures += 1
@@ -282,7 +285,7 @@ class Outbox:
 
     def _refused(self, stored: StoredParcel, error: Exception, *, attempts: int) -> None:
         log.warning("%s was refused: %s", stored.parcel.key, error)
-        self.trouble = str(error)
+        self.trouble = self._redact(str(error))
         refusals = stored.refusals + 1
         changes: dict[str, Any] = {"attempts": attempts, "refusals": refusals}
         changes["next_at"] = self._later(FIRST_DELAY_S)
@@ -301,7 +304,7 @@ class Outbox:
         with self._store.begin() as tx:
             if tx.parcel(stored.parcel.key) != stored:
                 return
-            failed = stored.model_copy(update={**changes, "error": str(error)})
+            failed = stored.model_copy(update={**changes, "error": self._redact(str(error))})
             tx.save_parcel(failed)
             if failed.status == "dead":
                 self._journal_failed(tx, failed)

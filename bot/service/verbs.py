@@ -171,7 +171,10 @@ class Verbs:
             Refused: It is over, and has changed nothing that can be taken back.
         """
         self._groups.check_known(person)
-        event = events.UndoAsked(at=self._clock.now(), by=person.actor, reason=one_line(reason))
+        event: Event = events.UndoAsked(
+            at=self._clock.now(), by=person.actor, reason=one_line(reason)
+        )
+        event = self._recorder.redacted_event(event)
         with self._store.begin() as tx:
             stored = tx.run(run_id)
             state = RunState.model_validate(stored.state)
@@ -212,6 +215,7 @@ class Verbs:
             Refused: It is over.
         """
         self._groups.check_known(person)
+        event = self._recorder.redacted_event(event)
         after = 0
         while True:
             with self._store.begin() as tx:
