@@ -282,6 +282,7 @@ class World:
             gateways or {"edge": self.gateway},
             self.clock,
             only_one=self.store.only_one,
+            redact=self.redactor.text,
         )
         performer = Performer(
             store=self.store,
@@ -339,6 +340,7 @@ class World:
                     chat=self.chat,
                     mail=self.mail,
                     live=recorder.live_card,
+                    redact=self.redactor.text,
                 )
                 for kinds in (("open_channel", "post", "update"), ("email",))
             ),

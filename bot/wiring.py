@@ -228,7 +228,12 @@ def build(
     announce_in = settings.slack.incidents_channel if settings.slack else None
     recorder = Recorder(store, clock, redactor, known, announce_in)
     desk = ContainmentDesk(
-        store, systems.gateways, clock, on_expired=_tell_expired, only_one=store.only_one
+        store,
+        systems.gateways,
+        clock,
+        on_expired=_tell_expired,
+        only_one=store.only_one,
+        redact=redactor.text,
     )
     postmortems = Postmortems(
         store=store,
@@ -280,6 +285,7 @@ def build(
                 mail=systems.mail,
                 fallback_channel=announce_in,
                 live=recorder.live_card,
+                redact=redactor.text,
             )
             for kinds in (CHAT_KINDS, MAIL_KINDS)
         ),

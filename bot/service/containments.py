@@ -47,7 +47,13 @@ class ContainmentDesk:
         clock: Clock,
         on_expired: Changed = lambda _tx, _containment, _what: None,
         only_one: OnlyOne = lambda _name, _timeout_s: nullcontext(),
+        redact: Callable[[str], str] = lambda text: text,
     ) -> None:
+        """
+        Args:
+            redact: Takes known secrets out of what gateways say of a failure.
+        """
+        self._redact = redact
         self._only_one = only_one
         self._check: Callable[[], None] = lambda: None
         self._store = store
@@ -269,6 +275,7 @@ class ContainmentDesk:
         if name in self._drifting:
             return
         self._drifting.add(name)
+        message = self._redact(message)
         with self._store.begin() as tx:
             tx.append(
                 at=self._clock.now(),

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bot.action import Effect
 from bot.engine import RunState, StepStatus
+from bot.engine.places import find
 from bot.errors import BadInput, NotFound, Refused
 from bot.language.inputs import bind, match
 from bot.language.runbook import InputType, Runbook, within
@@ -207,8 +209,8 @@ class Incidents:
 
             NotFound: There is no such run, or no such step at the top level of its runbook.
 
-            Refused: One of its effects is under way, or it is coming to its end, or another run
-                repeats it just now.
+            Refused: One of its effects is under way, or may be, or it is coming to its end, or
+                another run repeats it just now.
         """
         self._groups.check_known(person)
         now = self._clock.now()
@@ -224,6 +226,7 @@ class Incidents:
                         f"it first, or run {other.id} again."
                     )
             if not stored.run.status.is_final:
+                _check_decided(runbook, stored, state)
                 self._end_for_rerun(tx, stored, state, step_id, person)
             run = tx.add_run(
                 incident_id=stored.run.incident_id,
@@ -377,6 +380,29 @@ def _endpoints_named(runbook: Runbook, inputs: Mapping[str, Any]) -> list[str]:
             if step.call is not None:
                 keys += [value for value in step.call.inputs.values() if isinstance(value, str)]
     return list(dict.fromkeys(keys))
+
+
+def _check_decided(runbook: Runbook, stored: StoredRun, state: RunState) -> None:
+    """See to it that no change of a live run may still be under way, though nobody waits for it.
+
+    Raises:
+        Refused: The call of a change ended without an answer, and nobody has decided about it.
+    """
+    for key, step in state.steps.items():
+        failure, place = step.failure, find(runbook, state, key)
+        if (
+            step.status in (StepStatus.AWAITING_DECISION, StepStatus.AWAITING_RETRY)
+            and failure is not None
+            and failure.phase in ("apply", "undo")
+            and failure.error in ("timeout", "ambiguous")
+            and place is not None
+            and place.step.effect is Effect.CHANGE
+        ):
+            raise Refused(
+                f"{stored.run.id} cannot be run again now: {key} ended without a clear answer "
+                f"({failure.error}). Its effect may still be under way, and a new run could meet "
+                f"it; no other run was begun. Decide about {key} first, then ask again."
+            )
 
 
 def kept_before(

@@ -253,7 +253,7 @@ class People(Verbs):
     def _tell(self, run_id: str, event: Event, key: str) -> bool:
         """Put it into the run's mailbox; False if something with this key is there already."""
         with self._store.begin() as tx:
-            is_new = tx.put_message(run_id, event, key)
+            is_new = tx.put_message(run_id, self._recorder.redacted_event(event), key)
         self._runner.wake(run_id)
         return is_new
 

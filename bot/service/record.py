@@ -142,6 +142,10 @@ class Recorder:
         """Take every known secret out of what someone wrote."""
         return self._redactor.text(text)
 
+    def redacted_event(self, event: Event) -> Event:
+        """Take every known secret out of an event; it is to be so before it is kept anywhere."""
+        return type(event).model_validate(self._redactor.json(event.model_dump(mode="json")))
+
     def position(self, run_id: str) -> Position:
         with self._store.read() as tx:
             return position_of(tx.run(run_id))
@@ -173,7 +177,10 @@ class Recorder:
             commands = [finish.model_dump(mode="json")]
             tx.save_run(ended, state=state, events=stored.events + 1, commands=commands)
             for ask in tx.open_asks(run_id):
+                if ask.kind == "review":
+                    continue  # it outlives the run
                 tx.save_ask(ask.model_copy(update={"closed": reason}))
+                self.close_card(tx, ask, reason)
             parcel = Parcel(
                 key=f"{run_id}:given-up",
                 incident_id=stored.run.incident_id,
@@ -219,7 +226,7 @@ class Recorder:
         if self._lease is None and stored.events:
             tx.take_away(stored.run.id, now=self._clock.now())
         runbook = self.runbook_of(stored.run)
-        event = type(event).model_validate(self._redactor.json(event.model_dump(mode="json")))
+        event = self.redacted_event(event)
         after, commands = advance(runbook, state, event)
         if isinstance(event, events.TimerFired) and after == state:
             return position_of(stored)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 
 from bot.action import Effect
 from bot.engine import RunState, StepState, StepStatus
@@ -33,6 +34,10 @@ def one_line(text: str) -> str:
     """Return someone's words on one line, or nothing if there is nothing to read in them."""
     line = " ".join(text.split())
     return line if any(unicodedata.category(c)[0] in "LNPS" for c in line) else ""
+
+
+class _OnlyLooked(Exception):
+    """Undoes a transaction that was for looking."""
 
 
 class Verbs:
@@ -166,7 +171,10 @@ class Verbs:
             Refused: It is over, and has changed nothing that can be taken back.
         """
         self._groups.check_known(person)
-        event = events.UndoAsked(at=self._clock.now(), by=person.actor, reason=one_line(reason))
+        event: Event = events.UndoAsked(
+            at=self._clock.now(), by=person.actor, reason=one_line(reason)
+        )
+        event = self._recorder.redacted_event(event)
         with self._store.begin() as tx:
             stored = tx.run(run_id)
             state = RunState.model_validate(stored.state)
@@ -201,19 +209,42 @@ class Verbs:
     ) -> RunState:
         """Put a verb into a live run's mailbox if it can count; return where the run stands.
 
+        Said again before the run has heard it, it is one word, unless another word came between.
+
         Raises:
             Refused: It is over.
         """
         self._groups.check_known(person)
-        with self._store.begin() as tx:
-            stored = tx.run(run_id)
-            if stored.run.status.is_final:
-                raise Refused(f"{run_id} is over ({stored.run.status.value}); nothing was done.")
-            state = RunState.model_validate(stored.state)
-            check(stored, state, tx.next_message(run_id) is not None)
-            tx.put_message(run_id, event, _key_of(event, stored))
+        event = self._recorder.redacted_event(event)
+        after = 0
+        while True:
+            with self._store.begin() as tx:
+                stored = tx.run(run_id)
+                if stored.run.status.is_final:
+                    raise Refused(_is_over(stored, event))
+                state = RunState.model_validate(stored.state)
+                check(stored, state, tx.next_message(run_id) is not None)
+                if tx.put_message(run_id, event, _key_of(event, stored, after)):
+                    break
+            # Without any, the run has heard it just now and moved on: it is looked at anew.
+            after, newest = self._newest_message(run_id)
+            if newest is not None and _word(newest) == _word(event):
+                break
         self._runner.wake(run_id)
         return state
+
+    def _newest_message(self, run_id: str) -> tuple[int, Event | None]:
+        """Return the newest message that a run has not taken, with its number.
+
+        The mailbox shows its oldest message only: all are taken, and the transaction is undone.
+        """
+        number, newest = 0, None
+        with suppress(_OnlyLooked), self._store.begin() as tx:
+            while (message := tx.next_message(run_id)) is not None:
+                number, newest = message
+                tx.take_message(number)
+            raise _OnlyLooked
+        return number, newest
 
     def _at(self, stored: StoredRun, state: RunState, step_id: str) -> tuple[Place, StepState]:
         place = find(self._recorder.runbook_of(stored.run), state, step_id)
@@ -230,9 +261,21 @@ def _shown(current: StepState) -> str:
     return current.status.value.replace("_", " ")
 
 
-def _key_of(event: Event, stored: StoredRun) -> str:
-    """Return the mailbox key of a verb: the same one, said again before the run has moved, is one
-    word; a person who says it again later means it again."""
+def _is_over(stored: StoredRun, event: Event) -> str:
+    text = f"{stored.run.id} is over ({stored.run.status.value}); nothing was done."
+    if getattr(event, "undo", False):
+        text += f" `firedoor undo {stored.run.id}` takes its changes back."
+    return text
+
+
+def _word(event: Event) -> tuple[str, str, str]:
+    """Return what makes two events the same word of the same person."""
     kind = f"{event.kind}+undo" if getattr(event, "undo", False) else event.kind
-    step, by = getattr(event, "step", ""), getattr(event, "by", "")
-    return f"{kind}:{step}:{by}:{stored.events}"
+    return kind, getattr(event, "step", ""), getattr(event, "by", "")
+
+
+def _key_of(event: Event, stored: StoredRun, after: int = 0) -> str:
+    """Return the mailbox key of a verb: the same one, said again before the run has moved, is one
+    word; a person who says it again later, or ``after`` another message, means it again."""
+    key = f"{':'.join(_word(event))}:{stored.events}"
+    return f"{key}:{after}" if after else key

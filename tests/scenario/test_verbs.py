@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from bot.engine import StepStatus
-from bot.errors import BadInput, NotAllowed, ProviderRefused, ProviderUnreachable, Refused
+from bot.errors import (
+    Ambiguous,
+    BadInput,
+    NotAllowed,
+    ProviderRefused,
+    ProviderUnreachable,
+    Refused,
+    TimedOut,
+)
 from bot.model.incident import RunStatus
 from bot.model.journal import verify_chain
 from bot.sandbox.slack_standin.blockkit import message_findings
@@ -101,6 +109,33 @@ class TestPause:
         assert company.outside.effects == []
         people.resume(RUN, IRIS)
         assert company.outside.effects == ["a=new"]
+
+    @pytest.mark.parametrize(
+        ("words", "heard"),
+        [
+            pytest.param("pp", ["paused"], id="two-clicks"),
+            pytest.param("prp", ["paused", "resumed", "paused"], id="the-last-word-counts"),
+            pytest.param("prppr", ["paused", "resumed", "paused", "resumed"], id="and-its-clicks"),
+            pytest.param("prprr", ["paused", "resumed"] * 2, id="and-those-of-another-word"),
+        ],
+    )
+    def test_what_is_said_before_the_run_hears_it_counts_in_its_order(
+        self, company_of, words, heard
+    ):
+        """
+        Whoever hears yes is obeyed: a word is a repeat only if nothing else was said since.
+        """
+        company = company_of(text_of(step("a", more=APPROVED)))
+        company.start(IRIS)
+        people = company.world.service.people
+        wake, company.world.runner.wake = company.world.runner.wake, lambda _run_id: None
+        for word in words:
+            (people.pause if word == "p" else people.resume)(RUN, TARIQ)
+        company.world.runner.wake = wake
+        company.resume()
+
+        assert [kind for kind in company.kinds() if kind in ("paused", "resumed")] == heard
+        assert (company.state().paused is not None) is (heard[-1] == "paused")
 
     def test_what_is_not_paused_is_not_resumed(self, company_of):
         """
@@ -255,6 +290,19 @@ class TestCancel:
         assert company.state().status is RunStatus.CANCELLED
         assert company.outside.values == {"a": "new"}
 
+    @pytest.mark.parametrize("undo", [False, True])
+    def test_after_the_end_its_person_hears_how_to_undo(self, company_of, undo):
+        """
+        The run ended a moment before: nothing is taken back, and what would do it is named.
+        """
+        company = company_of(text_of(step("a")))
+        company.start(IRIS)
+        with pytest.raises(Refused, match=r"is over \(done\); nothing was done") as refused:
+            company.world.service.people.cancel(RUN, TARIQ, undo=undo)
+
+        assert ("`firedoor undo INC-1-R1`" in str(refused.value)) is undo
+        assert company.outside.values == {"a": "new"}
+
 
 class TestUndo:
     def test_a_finished_run_is_taken_back_the_last_change_first(self, company_of):
@@ -332,6 +380,43 @@ class TestRerun:
 
         with pytest.raises(Refused, match="INC-1-R2 runs INC-1-R1 again just now"):
             company.world.service.incidents.rerun(RUN, "b", IRIS)
+
+    @pytest.mark.parametrize("from_", ["a", "b"])
+    @pytest.mark.parametrize(
+        ("error", "retry"),
+        [
+            pytest.param(Ambiguous("No answer; it may be done."), "", id="asked"),
+            pytest.param(
+                TimedOut("Too long; it may go on."),
+                "  retry: {attempts: 3, delay: 10m, on: [timeout]}\n",
+                id="tried-again-later",
+            ),
+        ],
+    )
+    def test_not_while_an_effect_may_still_be_under_way(self, company_of, from_, error, retry):
+        """
+        What ended without an answer may still come to pass, in the middle of the new run.
+        """
+        company = company_of(text_of(step("a", more=retry) + step("b")))
+        company.outside.fail["set.apply"] = [error]
+        company.start(IRIS)
+        incidents = company.world.service.incidents
+
+        with pytest.raises(Refused, match=r"may still be under way.*Decide about a first"):
+            incidents.rerun(RUN, from_, SAM)
+        assert company.state().status is RunStatus.RUNNING
+        company.world.service.people.skip(RUN, "a", SAM)
+        assert incidents.rerun(RUN, from_, SAM).id == "INC-1-R2"
+
+    def test_what_was_plainly_refused_holds_no_rerun(self, company_of):
+        """
+        Nothing of it is under way.
+        """
+        company = company_of(text_of(step("a", more="  on_failure: ask\n")))
+        company.outside.fail["set.apply"] = [ProviderRefused("No. Look at it.")]
+        company.start(IRIS)
+
+        assert company.world.service.incidents.rerun(RUN, "a", SAM).id == "INC-1-R2"
 
     @pytest.mark.parametrize(
         ("person", "from_", "error"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bot.errors import LeaseLost, ProviderRefused, ProviderUnreachable, StoreUnavailable
+from bot.errors import (
+    BadInput,
+    LeaseLost,
+    ProviderRefused,
+    ProviderUnreachable,
+    StoreUnavailable,
+)
 from bot.model.ask import Parcel, StoredParcel
 from bot.model.incident import Severity
 from bot.model.message import Message, MessageRef
@@ -18,6 +24,7 @@ from bot.testing import FakeChat, FakeClock, FakeMail
 
 DOWN = ProviderUnreachable("Slack does not answer; it is tried again.")
 NO = ProviderRefused("Slack refuses chat.postMessage: invalid_blocks.")
+SENT_AS = MessageRef(channel="C1", ts="1.0")
 LIMITED = ProviderUnreachable("Slack limits chat.postMessage for 30 s; it is sent then.", 30.0)
 
 
@@ -525,6 +532,149 @@ class TestUpdates:
         )
 
 
+class TestNewsBeforeTheClaim:
+    def test_what_replaced_a_listed_update_is_what_is_sent(self, post):
+        """
+        Its turn may come long after it was listed; the old content must not come back.
+        """
+        post.put("card")
+        post.outbox.flush()
+        TestUpdates.update(post, "asked, with buttons")
+        before_next_write(post, lambda: TestUpdates.update(post, "closed"))
+        post.outbox.flush()
+        post.outbox.flush()
+
+        assert post.posted == ["closed"]
+        assert post.stored("card:update").parcel.message.title == "closed"
+
+    def test_a_live_message_says_where_the_run_stands_when_it_is_claimed(self, post):
+        """
+        An event right before the claim is in it.
+        """
+        said = live(post, ["waits"])
+        before_next_write(post, lambda: (said.append("done"), send_again(post)))
+        post.outbox.flush()
+        post.outbox.flush()
+
+        assert post.posted == ["done"]
+
+    def test_what_was_sent_or_given_up_meanwhile_is_left(self, post):
+        """
+        Another worker was faster.
+        """
+        for status in ("sent", "dead"):
+            post.put(status)
+            changed = post.stored(status).model_copy(update={"status": status})
+
+            def save(changed: StoredParcel = changed) -> None:
+                with post.store.begin() as tx:
+                    tx.save_parcel(changed)
+
+            before_next_write(post, save)
+            assert post.outbox.flush() == 0
+
+        assert post.posted == []
+
+
+class TestALiveMessageThatCannotBeSent:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            pytest.param(BadInput("No runbook."), id="not-composed"),
+            pytest.param(ValueError("no state"), id="not-read"),
+        ],
+    )
+    def test_it_is_given_up_after_some_tries_with_a_pause(self, post, error):
+        """
+        It is not composed each second for ever, and the others go on.
+        """
+        live(post, [error])
+        post.put("a")
+        tries = [post.outbox.flush() for _ in range(3)]
+        assert tries == [1, 0, 0]
+        assert post.stored("INC-1-R1:card:update").refusals == 1
+        give_up(post)
+
+        assert post.stored("INC-1-R1:card:update").status == "dead"
+        assert len(post.records("notice_failed")) == 1
+
+    def test_each_event_tries_it_anew_and_the_journal_says_it_once(self, post):
+        """
+        A run of a thousand events must not fill the journal with one trouble.
+        """
+        live(post, ["waits"], ref=None, first="dead")
+        for _ in range(3):
+            give_up(post)
+            send_again(post)
+        give_up(post)
+
+        stored = post.stored("INC-1-R1:card:update")
+        assert (stored.status, stored.refusals) == ("dead", MAX_REFUSALS)
+        assert "was never sent" in stored.error
+        assert len(post.records("notice_failed")) == 1
+
+    def test_an_event_during_a_refusal_has_it_tried_at_once(self, post):
+        """
+        The refusal was of the old content.
+        """
+        said = live(post, ["waits"])
+
+        def refused(_ref: MessageRef, _message: Message) -> None:
+            del post.chat.update
+            said.append("done")
+            send_again(post)
+            raise NO
+
+        post.chat.update = refused
+        post.outbox.flush()
+
+        assert post.outbox.flush() == 1
+        assert post.posted == ["done"]
+        assert post.stored("INC-1-R1:card:update").refusals == 0
+
+
+def live(
+    post: Post, says: list[Any], ref: MessageRef | None = SENT_AS, first: str = "sent"
+) -> list[Any]:
+    """Put a run's live message and its update; return what it says, the last of it now."""
+    key = "INC-1-R1:card"
+    post.put(key, run_id="INC-1-R1")
+    with post.store.begin() as tx:
+        tx.save_parcel(post.stored(key).model_copy(update={"status": first, "ref": ref}))
+    post.put(f"{key}:update", kind="update", run_id="INC-1-R1", target_key=key)
+
+    def compose(_tx: object, _run_id: str) -> Message:
+        if isinstance(says[-1], Exception):
+            raise says[-1]
+        return Message(title=says[-1])
+
+    post.outbox._live = compose
+    return says
+
+
+def send_again(post: Post) -> None:
+    with post.store.begin() as tx:
+        tx.send_again("INC-1-R1:card:update", post.clock.now())
+
+
+def give_up(post: Post) -> None:
+    for _ in range(MAX_REFUSALS):
+        post.outbox.flush()
+        post.clock.advance(seconds=2)
+
+
+def before_next_write(post: Post, say: Callable[[], object]) -> None:
+    """Let something else be written right before the next transaction, once."""
+    real = post.store.begin
+
+    def begin() -> Any:
+        post.store.begin = real
+        say()
+        return real()
+
+    post.store.begin = begin
+
+
 class TestStoreUnavailable:
     def test_nothing_is_sent_that_cannot_be_claimed(self, post, monkeypatch):
         """
@@ -583,7 +733,7 @@ class TestTwoWorkers:
             (found,) = tx.due_parcels(post.clock.now(), 10)
         post.outbox.flush()
 
-        assert post.outbox._send_one(found, lambda: None) is False
+        assert post.outbox._claim(found.parcel.key) is None
         assert post.posted == ["a"]
         assert post.stored("a").status == "sent"
 

@@ -7,12 +7,21 @@ import json
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.errors import ProviderRefused, ProviderUnreachable
+from bot.service.outbox import MAX_REFUSALS
 from bot.service.redact import MASK, SHORTEST, SecretRedactor
+from bot.store import tables
+from tests.scenario.company import SAM, text_of
 
 SECRET = 'pä55"word/+&canary'
+ASKED = """
+- id: fixed
+  manual: {ask: "Is it deployed?", fields: {version: {type: string}}}
+"""
 
 
 def redacted(text: str, *secrets: str) -> str:
@@ -105,3 +114,52 @@ class TestJson:
         What holds no secret is journaled as it is.
         """
         assert SecretRedactor().json(value) == value
+
+
+class TestWhatIsKept:
+    def test_the_mailbox_keeps_no_secret_that_somebody_wrote(self, company_of):
+        """
+        A word waits there, readable, until its run hears it, and stays afterwards.
+        """
+        company = company_of(text_of(ASKED))
+        company.secrets = [SECRET]
+        company.start(SAM)
+        people, world = company.world.service.people, company.world
+        world.runner.wake = lambda _run_id: None
+        people.answer(company.ask().token, SAM, {"version": SECRET})
+        people.pause("INC-1-R1", SAM, f"look: {SECRET}")
+        people.undo("INC-1-R1", SAM, f"undo: {SECRET}")
+
+        with world.store.engine.connect() as connection:
+            kept = [row.event for row in connection.execute(sa.select(tables.mailbox))]
+        assert len(kept) == 3
+        assert all(SECRET not in text and MASK in text for text in kept)
+
+    def test_nor_do_outbox_and_journal_of_what_other_systems_say(self, company_of):
+        """
+        Their errors may hold what they were sent.
+        """
+        company = company_of(text_of(ASKED))
+        company.secrets = [SECRET]
+        company.start(SAM)
+        world = company.world
+        for _ in range(MAX_REFUSALS):
+            company.chat.fail = [ProviderRefused(f"No: {SECRET}.")]
+            world.send()
+            company.clock.advance(seconds=2)
+        company.gateway.observe = lambda: refuse(f"Down: {SECRET}.")
+        world.service.desk.reconcile("edge")
+
+        with world.store.read() as tx:
+            dead = tx.parcel("INC-1:channel")
+            failed = [
+                *tx.records(incident_id="INC-1", kind="notice_failed"),
+                *tx.records(kind="gateway_drifted"),
+            ]
+        assert (dead.status, dead.error) == ("dead", f"No: {MASK}.")
+        assert [record.body["message"] for record in failed] == [f"No: {MASK}.", f"Down: {MASK}."]
+        assert world.service.outboxes[0].trouble == f"No: {MASK}."
+
+
+def refuse(text: str) -> str:
+    raise ProviderUnreachable(text)
