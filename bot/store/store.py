@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    PendingRollbackError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bot.errors import BadInput, ProviderUnreachable, StoreUnavailable
@@ -182,7 +188,8 @@ class SqlStore:
             yield
         except (DataError, IntegrityError, ProgrammingError):
             raise  # a mistake of ours: waiting for room would never mend it
-        except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
+        except (DBAPIError, PoolTimeoutError, PendingRollbackError, sqlite3.Error) as error:
+            # Pending: another writer of this transaction met the lost connection first.
             raise _unavailable(error, self._place) from error
 
     # --- workers -------------------------------------------------------------------------------

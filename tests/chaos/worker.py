@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
+from sqlalchemy.sql.dml import UpdateBase
 
 import bot.durable.worker
 import bot.service.drive
@@ -27,13 +27,12 @@ import bot.wiring
 from bot.durable import Worker
 from bot.errors import StoreUnavailable
 from bot.store import SqlStore
-from bot.store.transaction import SqlTransaction
+from bot.store.transaction import Pending, SqlTransaction
 from bot.wiring import Background
 from tests.chaos.remote import Remote
 from tests.chaos.site import Crowd, Site, patiently
 from tests.chaos.stories import Story
 
-WRITES = re.compile(r"\s*(INSERT INTO|UPDATE|DELETE FROM) (\w+)", re.IGNORECASE)
 TOKEN = re.compile(r"ask:[\w-]{8}")
 
 LOOK_S = 0.02
@@ -65,34 +64,45 @@ class Tripwire:
     def watch_store(self) -> None:
         """Pass a boundary before and after the commit of every transaction that wrote."""
         real_begin, real_append = SqlStore.begin, SqlTransaction.append
+        real_execute, real_add = SqlTransaction._execute, Pending.add
         trip, here = self, threading.local()
 
+        def note(word: str) -> None:
+            words = getattr(here, "words", [])
+            if word not in words:
+                words.append(word)
+
         def append(tx: SqlTransaction, **record: Any) -> Any:
-            here.words.append(f"{record['kind']} {record.get('step_id') or ''}".strip())
+            note(f"{record['kind']} {record.get('step_id') or ''}".strip())
             return real_append(tx, **record)
+
+        def execute(tx: SqlTransaction, statement: Any, values: Any = None) -> Any:
+            note_write(statement)
+            return real_execute(tx, statement, values)
+
+        def add(pending: Pending, statement: Any, *values: Any) -> Any:
+            note_write(statement)
+            return real_add(pending, statement, *values)
+
+        def note_write(statement: Any) -> None:
+            if isinstance(statement, UpdateBase) and statement.table.name != "journal":
+                note(f"{statement.__visit_name__} {statement.table.name}")
 
         @contextmanager
         def begin(store: SqlStore) -> Iterator[SqlTransaction]:
-            words: list[str] = []
-            here.words = words
-
-            def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-                found = WRITES.match(statement)
-                if found and found[2] != "journal":
-                    word = f"{found[1].split()[0].lower()} {found[2]}"
-                    if word not in words:
-                        words.append(word)
-
+            here.words = words = []
             with real_begin(store) as tx:
-                sa.event.listen(tx._connection, "before_cursor_execute", note)
                 yield tx
+                what = "commit: " + ", ".join(words)
                 if words:
-                    trip.point("before", "commit: " + ", ".join(words))
+                    trip.point("before", what)
             if words:
-                trip.point("after", "commit: " + ", ".join(words))
+                trip.point("after", what)
 
         SqlStore.begin = begin  # type: ignore[method-assign]
         SqlTransaction.append = append  # type: ignore[method-assign]
+        SqlTransaction._execute = execute  # type: ignore[method-assign]
+        Pending.add = add  # type: ignore[method-assign]
 
 
 def work(spec: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from bot.errors import StoreUnavailable
 from bot.store import SqlStore
@@ -211,3 +212,28 @@ def test_the_path_is_a_path(tmp_path: Path) -> None:
     store.close()
 
     assert [file.name for file in folder.iterdir()] == ["firedoor.sqlite"]
+
+
+class TestLostConnection:
+    def test_whoever_uses_it_next_hears_the_same(self, postgres_url):
+        """
+        Writers share a transaction: one meets the loss, and the others must not take it for a
+        mistake of theirs.
+        """
+        store = SqlStore(postgres_url)
+
+        def use_it_twice() -> None:
+            with store.begin() as tx:
+                pid = tx._connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+                with store.read() as other:
+                    other._connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")
+                with contextlib.suppress(DBAPIError):
+                    tx.runs()
+                tx.runs()
+
+        with pytest.raises(StoreUnavailable):
+            use_it_twice()
+
+        with store.begin() as tx:
+            assert tx.runs() == []
+        store.close()
