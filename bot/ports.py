@@ -124,6 +124,9 @@ class Transaction(Protocol):
     def next_message(self, run_id: str) -> tuple[int, Event] | None:
         """Return the oldest message that was not taken, with its number."""
 
+    def newest_message(self, run_id: str) -> tuple[int, Event] | None:
+        """Return the newest message that was not taken, with its number."""
+
     def take_message(self, number: int) -> None: ...
 
     # Leases: one worker drives a run at a time.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from contextlib import suppress
 
 from bot.action import Effect
 from bot.engine import RunState, StepState, StepStatus
@@ -34,10 +33,6 @@ def one_line(text: str) -> str:
     """Return someone's words on one line, or nothing if there is nothing to read in them."""
     line = " ".join(text.split())
     return line if any(unicodedata.category(c)[0] in "LNPS" for c in line) else ""
-
-
-class _OnlyLooked(Exception):
-    """Undoes a transaction that was for looking."""
 
 
 class Verbs:
@@ -216,35 +211,18 @@ class Verbs:
         """
         self._groups.check_known(person)
         event = self._recorder.redacted_event(event)
-        after = 0
-        while True:
-            with self._store.begin() as tx:
-                stored = tx.run(run_id)
-                if stored.run.status.is_final:
-                    raise Refused(_is_over(stored, event))
-                state = RunState.model_validate(stored.state)
-                check(stored, state, tx.next_message(run_id) is not None)
-                if tx.put_message(run_id, event, _key_of(event, stored, after)):
-                    break
-            # Without any, the run has heard it just now and moved on: it is looked at anew.
-            after, newest = self._newest_message(run_id)
-            if newest is not None and _word(newest) == _word(event):
-                break
+        with self._store.begin() as tx:
+            stored = tx.run(run_id)
+            if stored.run.status.is_final:
+                raise Refused(_is_over(stored, event))
+            state = RunState.model_validate(stored.state)
+            newest = tx.newest_message(run_id)
+            check(stored, state, newest is not None)
+            if newest is None or _word(newest[1]) != _word(event):
+                number = 0 if newest is None else newest[0]
+                tx.put_message(run_id, event, _key_of(event, stored, number))
         self._runner.wake(run_id)
         return state
-
-    def _newest_message(self, run_id: str) -> tuple[int, Event | None]:
-        """Return the newest message that a run has not taken, with its number.
-
-        The mailbox shows its oldest message only: all are taken, and the transaction is undone.
-        """
-        number, newest = 0, None
-        with suppress(_OnlyLooked), self._store.begin() as tx:
-            while (message := tx.next_message(run_id)) is not None:
-                number, newest = message
-                tx.take_message(number)
-            raise _OnlyLooked
-        return number, newest
 
     def _at(self, stored: StoredRun, state: RunState, step_id: str) -> tuple[Place, StepState]:
         place = find(self._recorder.runbook_of(stored.run), state, step_id)

@@ -458,6 +458,16 @@ class SqlTransaction:
         row = self._one(_NEXT_MESSAGE, run_id=run_id)
         return None if row is None else (row.number, EVENT.validate_json(row.event))
 
+    def newest_message(self, run_id: str) -> tuple[int, Event] | None:
+        newest = (
+            sa.select(t.mailbox)
+            .where(t.mailbox.c.run_id == run_id, t.mailbox.c.taken.is_(False))
+            .order_by(t.mailbox.c.number.desc())
+            .limit(1)
+        )
+        row = self._one(newest)
+        return None if row is None else (row.number, EVENT.validate_json(row.event))
+
     def take_message(self, number: int) -> None:
         self._execute(_TAKE_MESSAGE, {"message": number})
         self._execute(_NOTHING_CAME, {"message": number})
