@@ -326,7 +326,7 @@ class Player:
                 return events.Verified(at=at, step=step, outcome=Outcome()), 0.0
             case commands.UndoStep():
                 return events.Undone(at=at, step=step, outcome=Outcome()), 0.0
-            case commands.RunStep() | commands.ApplyStep():
+            case _:
                 gives = next((each for each in given if isinstance(each, Gives)), Gives())
                 if len(given) > 1 and gives in given:
                     given.remove(gives)
@@ -390,10 +390,8 @@ class Player:
                 return events.Resumed(at=at, by=by)
             case "undo":
                 return events.UndoAsked(at=at, by=by, reason=act.reason)
-            case "cancel":
+            case _:  # cancel; a wait is not done, it passes
                 return events.Cancelled(at=at, by=by, reason=act.reason, undo=act.undo)
-            case "wait":
-                return events.TimerFired(at=at)
 
     def _digest(self, key: str) -> str:
         """Return what a yes binds to: what the newest question about the step showed."""

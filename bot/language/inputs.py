@@ -68,11 +68,20 @@ def bind_fields(
     Raises:
         BadInput: Names every field that is missing, unknown or of the wrong type.
     """
-    # Defaults of fields are literal, so no time is needed: any will do.
-    bound, problems = _bind(fields, values, endpoints, datetime(2000, 1, 1, tzinfo=UTC), "field")
+    bound, problems = fit_fields(fields, values, endpoints)
     if problems:
         raise BadInput(_message("The answer was not taken", "its fields", problems))
     return bound
+
+
+def fit_fields(
+    fields: Mapping[str, Input],
+    values: Mapping[str, Any],
+    endpoints: Mapping[str, Endpoint] | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what ``bind_fields`` does, and what is wrong, one line for each field."""
+    # Defaults of fields are literal, so no time is needed: any will do.
+    return _bind(fields, values, endpoints, datetime(2000, 1, 1, tzinfo=UTC), "field")
 
 
 def _message(fact: str, what: str, problems: list[str]) -> str:

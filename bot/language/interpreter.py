@@ -15,7 +15,21 @@ from bot.language import tree
 from bot.language.filters import FILTERS, FUNCTIONS
 from bot.language.hints import did_you_mean, listed, shortened
 from bot.language.moments import to_utc
-from bot.language.values import Missing, bounded, contains, equal, is_number, kind_of, less, truth
+from bot.language.values import (
+    MAX_WORK,
+    Missing,
+    bounded,
+    contains,
+    equal,
+    is_number,
+    kind_of,
+    less,
+    truth,
+    weight,
+)
+
+_ONE_GLANCE = frozenset({"default", "first", "last", "length"})
+"""Filters that cost the same however large their value is."""
 
 
 class Interpreter:
@@ -24,6 +38,7 @@ class Interpreter:
     def __init__(self, scope: Mapping[str, Any], now: datetime) -> None:
         self._scope = scope
         self._now = now
+        self._work = MAX_WORK
 
     def value(self, node: tree.Node) -> Any:
         """Return a node's value.
@@ -118,6 +133,7 @@ class Interpreter:
         left = self.value(node.first)
         for operator, operand in node.rest:
             right = self.value(operand)
+            self._spend(operand.offset, left, right)
             try:
                 holds = _compare(operator, left, right)
             except ExpressionInvalid as error:
@@ -135,10 +151,23 @@ class Interpreter:
                 raise
             target = None
         arguments = [self.value(argument) for argument in node.arguments]
+        if node.name not in _ONE_GLANCE:
+            self._spend(node.offset, target)
         try:
             return FILTERS[node.name].apply(target, *arguments)
         except ExpressionInvalid as error:
             raise _at(error, node.offset, f"{text_of(node.target)} | {node.name}: ") from error
+
+    def _spend(self, offset: int, *values: Any) -> None:
+        """Bound how long an expression takes, which is short and may read much, and often."""
+        for value in values:
+            self._work -= weight(value, self._work + 1)
+        if self._work < 0:
+            raise ExpressionInvalid(
+                f"The expression goes over more than {MAX_WORK} values. Split it over several "
+                "steps, or read less.",
+                offset,
+            )
 
     def _call(self, node: tree.Call) -> Any:
         if node.name == "now":
@@ -226,4 +255,15 @@ def text_of(node: tree.Node) -> str:
 
 
 def _key_text(key: Any) -> str:
-    return f"'{shortened(key)}'" if isinstance(key, str) else str(key)
+    """Return a key for a message; of a computed one that is no key, never more than its kind."""
+    match key:
+        case str():
+            return f"'{shortened(key)}'"
+        case None:
+            return "null"
+        case bool():
+            return "true" if key else "false"
+        case int() | float():
+            return str(key)
+        case _:
+            return f"for {kind_of(key)}"

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from bot.errors import BadInput, Problem, RunbookInvalid
 from bot.language.fields import Reading, Section, as_map
 from bot.language.hints import shortened, which
-from bot.language.inputs import bind_fields
+from bot.language.inputs import fit_fields
 from bot.language.keys import KEY, step_at
 from bot.language.moments import parse_moment
 from bot.language.runbook import Runbook, Step
@@ -492,13 +492,12 @@ class _CaseReader:
             section.wrong("answer", f"Step '{step.id}' asks nothing.")
             return {}
         node = section.map("values", "a mapping of fields to values")
-        if step is None or step.manual is None:
+        if step is None or step.manual is None or (node is None and section.has("values")):
             return {}
-        try:
-            return bind_fields(step.manual.fields, plain(node) if node else {})
-        except BadInput as error:
-            section.wrong("values", str(error))
-            return {}
+        values, problems = fit_fields(step.manual.fields, plain(node) if node else {})
+        for problem in problems:
+            section.wrong("values", problem)
+        return values
 
     # --- where it must end ---------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ LARGEST_NUMBER = 2**53 - 1
 MAX_TEXT = 100_000
 MAX_ITEMS = 10_000
 MAX_DATA_DEPTH = 40
+MAX_WORK = 100_000
+"""How many values the filters and comparisons of one expression may go over, in all."""
 
 
 class Missing(ExpressionInvalid):
@@ -122,6 +124,19 @@ def contains(item: Any, container: Any) -> bool:
         f"{kind_of(item)} cannot be looked for in {kind_of(container)}. The right side of 'in' is "
         "a list, or a mapping or text in which text is looked for."
     )
+
+
+def weight(value: Any, most: int) -> int:
+    """Count the values in a value, itself and what is nested in it; no further than ``most``."""
+    count, left = 0, [value]
+    while left and count < most:
+        each = left.pop()
+        count += 1
+        if isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list | tuple):
+            left += each
+    return count
 
 
 class _Budget:

@@ -137,8 +137,8 @@ class _Chart:
             ends = [(again, "")]
         elif step.call is not None and step.call.book is not None:
             ends = self._book(step.call.book, ends)
-        elif step.call is not None:
-            node = self._node("[[", "]]", (f"runbook {step.call.runbook}",), "flow")
+        else:
+            node = self._node("[[", "]]", (words.does(step),), "flow")
             self._link(ends, node)
             ends = [(node, "")]
         self._close()

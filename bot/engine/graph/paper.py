@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 from xml.sax.saxutils import escape, quoteattr
 
@@ -94,12 +96,8 @@ def fit(text: str, room: float, size: float, font: Font = "sans", bold: bool = F
     if width_of(line, size, font, bold) <= room:
         return line
     room -= width_of("…", size, font, bold)
-    used, kept = 0.0, 0
-    for kept, char in enumerate(line):  # noqa: B007  # where the loop stopped is the result
-        used += width_of(char, size, font, bold)
-        if used > room:
-            break
-    return line[:kept].rstrip() + "…"
+    ends = list(accumulate(width_of(char, size, font, bold) for char in line))
+    return line[: bisect_right(ends, room)].rstrip() + "…"
 
 
 def wrap(text: str, room: float, size: float, most: int, font: Font = "sans") -> list[str]:

@@ -155,6 +155,38 @@ class TestMermaid:
         chart = mermaid(book(Step(id="contain", line=1, call=Call("contain"))))
 
         assert '[["runbook contain"]]' in chart
+        assert "runbook contain" in texts(svg(book(Step(id="x", line=1, call=Call("contain")))))
+
+    def test_who_may_say_yes_and_what_follows_without_one(self):
+        """
+        How long is waited, who may override, and the way past what nobody approved.
+        """
+        skip = Approval(("security",), 2, 900.0, "skip", break_glass="commanders")
+        chart = mermaid(book(change("close", approval=skip), change("turn")))
+
+        assert "2 of security within 15m, else skip#59; commanders may override" in chart
+        assert '|"approved"|' in chart
+        assert '|"not approved"|' in chart
+
+    def test_what_a_loop_goes_over(self):
+        """
+        An expression without its braces, or the values as they stand in the file.
+        """
+        for items, said in (
+            (expression("inputs.keys"), "inputs.keys"),
+            (["a", 2, None, [True]], "a, 2, null, true"),
+            ([{"a": expression("inputs.b")}], '{"a": "inputs.b"}'),
+        ):
+            loop = Step(id="each", line=1, foreach=Foreach(items, "key", (step("a"),)))
+            assert f"for each key of {said}, one at a time" in texts(svg(book(loop)))
+
+    def test_when_an_answer_is_due(self):
+        """
+        Beside who is asked, and until when.
+        """
+        asks = manual("fixed", assignee="developers", due_s=3600.0, timeout_s=7200.0)
+
+        assert "asks developers, due in 1h, within 2h, else stop" in texts(svg(book(asks)))
 
     @settings(deadline=None)
     @given(st.text(max_size=120) | st.just(HOSTILE))
@@ -367,6 +399,58 @@ class TestSvg:
         assert all("\n" not in each for each in texts(drawing))
         assert svg(hostile, state) == drawing
 
+    def test_an_iteration_goes_on_while_a_step_of_it_waits_its_turn(self):
+        """
+        It is done only when every step of it is.
+        """
+        state = state_of(each_0_rotate=was(StepStatus.DONE), each_0_prove=StepState())
+
+        assert "running" in texts(svg(GROUPS, state))
+
+    def test_an_iteration_of_many_steps_shows_the_first(self):
+        """
+        And says that there are more.
+        """
+        names = [f"s{number}" for number in range(30)]
+        loop = Step(id="each", line=1, foreach=Foreach([1], "i", tuple(step(n) for n in names)))
+        few, many = (
+            svg(book(loop), state_of(**{f"each_0_{n}": was(StepStatus.DONE) for n in chosen}))
+            for chosen in (names[:2], names)
+        )
+
+        assert "…" in texts(many)
+        assert "…" not in texts(few)
+
+    def test_a_step_that_was_done_hides_no_way_past_it(self):
+        """
+        The way past a condition that held is there, without its word.
+        """
+        one = book(step("tell", condition=expression("inputs.loud")), step("last"))
+
+        assert "else" in texts(svg(one))
+        assert "else" not in texts(svg(one, state_of(tell=was(StepStatus.DONE))))
+
+    def test_a_called_runbook_without_always(self):
+        """
+        Its steps are drawn where it is called; one without steps is an empty frame.
+        """
+        for inner, seen in ((book(step("inner")), True), (book(), False)):
+            drawing = svg(book(Step(id="other", line=1, call=Call("book", {}, inner))))
+            assert ("inner" in texts(drawing)) is seen
+
+    def test_the_legend_stays_on_the_page(self):
+        """
+        Where a run has had more statuses than fit, the last are left out.
+        """
+        every = {f"s{number}": was(status) for number, status in enumerate(StepStatus)}
+        drawing = svg(book(*(step(name) for name in every)), state_of(**every))
+        width = float(ElementTree.fromstring(drawing).attrib["width"])
+
+        assert all(
+            float(each.attrib["x"]) < width
+            for each in ElementTree.fromstring(drawing).iter(f"{SVG}text")
+        )
+
     def test_an_empty_run_can_be_drawn(self):
         """
         Of a run of which nothing is known yet.
@@ -402,6 +486,13 @@ class TestText:
         lines = wrap(text, room, 12, 3)
         assert len(lines) <= 3
         assert all(width_of(line, 12) <= room for line in lines)
+
+    def test_where_nothing_fits(self):
+        """
+        What is left is the sign that something was cut off.
+        """
+        assert fit("wide", 1, 12) == "…"
+        assert wrap("wide", 1, 12, 3) == ["…"]
 
     def test_durations(self):
         """

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bot.cli.junit import junit_xml
 from bot.cli.main import cli
 from bot.engine.rehearsal import Rehearsed, rehearse
+from bot.errors import RunbookInvalid
 from bot.folders import rehearse_folder
 from bot.language.load import load
 from bot.language.rehearsal import START, load_rehearsal
@@ -91,7 +92,25 @@ always:
 """
 )
 
+ALERTED = HEAD.format(id="alerted") + (
+    """\
+triggers:
+  - source: alertmanager
+    if: "{{ alert.labels.alertname == 'Leak' }}"
+    auto: [shut]
+steps:
+  - id: shut
+    uses: gateway.close
+    with: {endpoint: GET /a}
+    ttl: 30m
+  - id: wipe
+    uses: data.wipe
+    approval: {from: [security], break_glass: commanders}
+"""
+)
+
 BOOKS: dict[str, Runbook] = {
+    "alerted": load(ALERTED, "alerted.yaml", ACTIONS),
     "one": load(ONE, "one.yaml", ACTIONS),
     "groups": load(GROUPS, "groups.yaml", ACTIONS, {"contain": INNER}),
 }
@@ -100,6 +119,7 @@ BOOKS: dict[str, Runbook] = {
 def play(book: str, **case: Any) -> Rehearsed:
     """Play a case; what it expects is only that it is running, unless it says otherwise."""
     case = {"name": "A case", "start_by": "sam", "expect": {"status": "running"}, **case}
+    case = {key: value for key, value in case.items() if value is not None}
     text = yaml.safe_dump({"runbook": book, "cases": [case]}, sort_keys=False)
     rehearsal = load_rehearsal(text, "r.yaml", BOOKS)
     return rehearse(BOOKS[book], rehearsal, rehearsal.cases[0])
@@ -240,6 +260,31 @@ class TestPeople:
         expect = {"status": "running", "steps": {"turn": status, "fixed": "awaiting_answer"}}
         assert not expecting("one", expect, people=[act])
 
+    def test_a_wait_is_over_once_the_step_waits_no_more(self):
+        """
+        Others approve meanwhile; the next act comes then, not at the deadline.
+        """
+        timed = [{**act, "at": f"{number}m"} for number, act in enumerate(APPROVED, 1)]
+        played = play("one", people=[{"wait": "turn"}, {"answer": "fixed", "by": "sam"}, *timed],
+                      expect={"status": "done", "steps": {"turn": "done"}})  # fmt: skip
+
+        assert played.differences == ()
+        assert when(played, events.Answered)[0] < 180
+
+    def test_an_alert_starts_what_it_may_and_a_person_overrides_the_rest(self):
+        """
+        What a trigger lists runs by itself; who may break the glass does so with a reason.
+        """
+        alert = {"source": "alertmanager", "labels": {"alertname": "Leak"}}
+        override = {"override": "wipe", "by": "iris", "groups": ["commanders"], "reason": "Now."}
+
+        played = play("alerted", start_by=None, alert=alert, people=[override],
+                      expect={"status": "done", "steps": {"shut": "done"}})  # fmt: skip
+
+        assert played.differences == ()
+        assert when(played, events.Approved) == []
+        assert len(when(played, events.Overridden)) == 1
+
     def test_what_was_done_is_taken_back(self):
         """
         In reverse order, while it runs and after its end.
@@ -362,6 +407,43 @@ class TestGroups:
         moments = [event.at for event in first.journal]
         assert moments == sorted(moments)
         assert moments[-1] - moments[0] < timedelta(hours=3)
+
+
+class TestWhatCannotBePlayed:
+    def test_an_alert_that_no_trigger_takes(self):
+        """
+        It is the one difference; nothing was started.
+        """
+        played = play("alerted", start_by=None, alert={"source": "alertmanager", "labels": {}})
+
+        assert played.journal == ()
+        assert played.differences == (
+            "No trigger of the runbook takes this alert; nothing was started.",
+        )
+
+    def test_a_case_that_goes_in_circles(self, monkeypatch: pytest.MonkeyPatch):
+        """
+        It is ended after a number of events.
+        """
+        monkeypatch.setattr("bot.engine.player.MAX_EVENTS", 3)
+
+        (difference,) = play("one").differences
+
+        assert difference == "The case is not over after 3 events; it goes in circles."
+
+    def test_a_runbook_without_a_rehearsal(self, tmp_path: Path):
+        """
+        It is a problem of the folder, once the others were rehearsed.
+        """
+        cases = [{"name": "A case", "start_by": "sam", "expect": {"status": "running"}}]
+        rehearsal = yaml.safe_dump({"runbook": "one", "cases": cases})
+        (tmp_path / "one.yaml").write_text(ONE)
+        (tmp_path / "one.rehearsal.yaml").write_text(rehearsal)
+
+        assert [each.differences for each in rehearse_folder(tmp_path, ACTIONS)] == [()]
+        (tmp_path / "contain.yaml").write_text(INNER)
+        with pytest.raises(RunbookInvalid, match=r"No rehearsal for contain\."):
+            rehearse_folder(tmp_path, ACTIONS)
 
 
 class TestDifferences:

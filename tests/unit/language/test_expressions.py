@@ -534,6 +534,13 @@ class TestRefusedWhenEvaluated:
             ("inputs.endpoint * 5000", "use join"),
             ("inputs.n.real", "inputs.n is a number and has no entry 'real'"),
             ("steps.reads.on.x", "is true or false"),
+            ("steps.reads.names[steps]", "is a list and has no entry for a mapping"),
+            ("steps.reads[steps.reads.names]", "is a mapping and has no entry for a list"),
+            ("steps.reads[now()]", "is a mapping and has no entry for a moment"),
+            ("steps.reads.names[1 * 0.5]", "is a list and has no entry 0.5"),
+            ("steps.reads[steps.reads.none]", "is a mapping and has no entry null"),
+            ("steps.reads.names[1 == 1]", "is a list and has no entry true"),
+            ("steps.reads.names[not true]", "is a list and has no entry false"),
         ],
     )
     def test_values_that_do_not_fit(self, source: str, part: str):
@@ -541,6 +548,47 @@ class TestRefusedWhenEvaluated:
         What can only be seen at the run is refused then, with a remedy.
         """
         assert part in str(refused(source))
+
+    def test_a_message_never_holds_what_was_read(self):
+        """
+        A key that is no key is named by its kind: data may be large, and may be secret.
+        """
+        scope = {"inputs": {"keys": ["hunter2"] * 5_000, "list": [1]}}
+
+        message = str(refused("inputs.list[inputs.keys]", scope))
+
+        assert "hunter2" not in message
+        assert len(message) < 200
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "inputs.many" + " | unique" * 40,
+            "inputs.many" + " | sort" * 40,
+            "[" + ", ".join(["inputs.many | unique | length"] * 20) + "]",
+            " == ".join(["inputs.many"] * 40),
+            "[" + ", ".join(["7 in inputs.many"] * 20) + "]",
+            "[" + ", ".join(["inputs.deep == inputs.deep"] * 20) + "]",
+        ],
+    )
+    def test_reading_much_data_often_is_refused(self, source: str):
+        """
+        A short expression over large data takes no longer than others.
+        """
+        many = [str(number) for number in range(9_000)]
+        scope = {"inputs": {"many": many, "deep": {"a": [{"b": many}]}}}
+
+        assert "goes over more than 100000 values" in str(refused(source, scope))
+
+    def test_what_costs_one_glance_is_never_too_much(self):
+        """
+        The length, and the first and last item, of lists that are too long for anything else.
+        """
+        scope = {"inputs": {"many": [0] * 200_000}}
+
+        assert result("inputs.many | length", scope) == 200_000
+        assert result("[inputs.many | first, inputs.many | last]", scope) == [0, 0]
+        assert "goes over more" in str(refused("1 in inputs.many", scope))
 
     def test_long_expressions_are_quoted_in_part(self):
         """

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bot.errors import ExpressionInvalid, RunbookInvalid, SettingsInvalid
 from bot.inventory import load_openapi
 from bot.language.expressions import evaluate, parse
-from bot.language.load import load
+from bot.language.load import check_files, load
 from bot.language.rehearsal import load_rehearsal
 from bot.language.yaml_source import MAX_PROBLEMS, Report, plain, read
+from tests.fuzz.corpus import SEEDS, WORDS
+from tests.fuzz.mutate import bytes_of, mutated, text_of
+from tests.fuzz.targets import TARGETS
 from tests.unit.language.acme_actions import ACTIONS
-from tests.unit.language.texts import GOOD, REHEARSAL
+from tests.unit.language.texts import CONTAIN, EVERYTHING, GOOD, REHEARSAL
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SCOPE: dict[str, Any] = {
@@ -106,7 +111,10 @@ class TestExpressions:
 
 _YAML_WORDS = """id: steps: - uses: with: { } [ ] , : - ? | > " ' & * ! !! % @ ` # --- ... << &a *a
 !!int {{ }} "{{ 'a: b true null ~ 010 1e999 2026-01-01 on api1 gateway.close inputs: triggers:
-type: string always: parallel: "\\U00110000" "\\ud800" %YAML"""
+type: string always: parallel: join: any foreach: as: item concurrency: 2 runbook: contain-endpoint
+outputs: approvals: approval: from: [security] required: 2 on_timeout: skip break_glass: retry:
+attempts: 3 delay: 5s backoff: jitter: on_failure: undo deadline: 4h ttl:
+manual: ask: if: "\\U00110000" "\\ud800" %YAML"""
 _YAML_PIECES = st.sampled_from(
     [
         *_YAML_WORDS.split(),
@@ -190,6 +198,25 @@ class TestFiles:
         assert runbook.steps
         assert runbook.text == text
 
+    @settings(quick, max_examples=60)
+    @given(_damaged(EVERYTHING) | _damaged(CONTAIN))
+    @example(EVERYTHING)
+    @example(CONTAIN)
+    def test_runbooks_with_groups_and_calls(self, text: str):
+        """
+        Alone, called or calling, any text is a runbook, or there are problems of that file.
+        """
+        own = EVERYTHING if text.startswith("id: contain") else text
+        other = text if own is EVERYTHING else CONTAIN
+
+        found = check_files({"own": own, "other": other}, ACTIONS)
+
+        for problem in (*found["own"], *found["other"]):
+            assert 1 <= problem.line <= max(len(own.splitlines()), len(other.splitlines())) + 1
+        with contextlib.suppress(RunbookInvalid):
+            book = load(own, "fuzz.yaml", ACTIONS, {"contain-endpoint": other})
+            assert load(own, "fuzz.yaml", ACTIONS, {"contain-endpoint": other}) == book
+
     @quick
     @given(_ANY_TEXT | _damaged(REHEARSAL))
     def test_rehearsals(self, text: str):
@@ -211,3 +238,39 @@ class TestFiles:
         """
         with contextlib.suppress(SettingsInvalid):
             load_openapi(text, "fuzz.yaml")
+
+
+GOOD_SEEDS = {
+    name: [text for text in SEEDS[name]() if TARGETS[name](text)] for name in sorted(TARGETS)
+}
+
+
+class TestTargets:
+    """What ``python -m tests.fuzz`` does for minutes, for a moment."""
+
+    @pytest.mark.parametrize("name", sorted(TARGETS))
+    def test_the_corpus_is_good_and_bad(self, name: str):
+        """
+        It holds texts that load, play or evaluate, and attacks; every promise holds for each.
+        """
+        assert 0 < len(GOOD_SEEDS[name]) < len(SEEDS[name]())
+
+    @pytest.mark.parametrize("name", sorted(TARGETS))
+    @settings(quick, max_examples=60)
+    @given(seed=st.integers(0, 2**32))
+    def test_every_promise_holds_for_texts_that_are_nearly_good(self, name: str, seed: int):
+        """
+        A good text with something changed: refused with a place, or it loads, is drawn, and runs.
+        """
+        chance, seeds = random.Random(seed), GOOD_SEEDS[name]
+
+        TARGETS[name](mutated(chance.choice(seeds), chance, WORDS[name], seeds))
+
+    @given(st.binary(max_size=50))
+    def test_any_bytes_are_a_text(self, content: bytes):
+        """
+        And any text is bytes, with halves of characters too.
+        """
+        assert text_of(bytes_of(text_of(content))) is not None
+        if content.isascii():
+            assert bytes_of(text_of(content)) == content

@@ -235,6 +235,33 @@ class TestKeys:
             assert at == where
             assert part in message
 
+    @pytest.mark.parametrize("key", [7, None, True, ["turn"], {"turn": 1}])
+    def test_a_key_is_text(self, key: Any):
+        """
+        Whatever else stands there is refused.
+        """
+        problems = problems_of(people=[{"skip": key, "by": "sam"}])
+
+        assert problems == [("people[0].skip", "Here goes a step's key, as text.")]
+
+    def test_each_wrong_value_of_an_answer_is_a_problem_of_its_own(self):
+        """
+        In one line; values that are no mapping are one problem and no more.
+        """
+        answer = {"answer": "fixed", "by": "sam"}
+
+        problems = problems_of(people=[{**answer, "values": {"a": "1", "b": 2}}])
+
+        assert [(where, message.partition(".")[0]) for where, message in problems] == [
+            ("people[0].values", "a: no field has this name"),
+            ("people[0].values", "b: no field has this name"),
+            ("people[0].values", "version: a value is needed (string)"),
+        ]
+        assert not any("\n" in message for _, message in problems)
+        [(where, message)] = problems_of(people=[{**answer, "values": "1.2.3"}])
+        assert where == "people[0].values"
+        assert message.startswith("Here goes a mapping of fields to values")
+
     def test_outcomes_may_be_for_every_round(self):
         """
         A key without numbers; and outcomes of what calls nothing are refused.
