@@ -227,9 +227,8 @@ class Stack:
     def _pass(self, paper: Paper, block: Block, x: float, at: float) -> None:
         left, end = x - block.width / 2 - PASS, at + block.height + 11
         paper.line((x, at - JOIN), (left, at - JOIN), (left, end), (x, end), style=block.way.past)
-        if not block.way.drawn or block.way.passed:
-            word = "past" if block.way.passed else "else"
-            paper.text(left + 5, at - 18, word, 10, fill=QUIET)
+        word = "past" if block.way.passed else "else"
+        paper.text(left + 5, at - 18, word, 10, fill=QUIET)
         paper.line((x, end - 11), (x, end), style=block.way.into)
 
     def _leaving(self, block: Block) -> Style:

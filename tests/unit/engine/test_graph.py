@@ -421,14 +421,16 @@ class TestSvg:
         assert "…" in texts(many)
         assert "…" not in texts(few)
 
-    def test_a_step_that_was_done_hides_no_way_past_it(self):
+    def test_the_way_past_a_step(self):
         """
-        The way past a condition that held is there, without its word.
+        It is there for what may come; in a run only where the run went past.
         """
         one = book(step("tell", condition=expression("inputs.loud")), step("last"))
 
         assert "else" in texts(svg(one))
-        assert "else" not in texts(svg(one, state_of(tell=was(StepStatus.DONE))))
+        for status, words in ((StepStatus.DONE, set()), (StepStatus.SKIPPED, {"past"})):
+            drawing = svg(one, state_of(tell=was(status), last=was(StepStatus.DONE, 5)))
+            assert {"else", "past"} & set(texts(drawing)) == words
 
     def test_a_called_runbook_without_always(self):
         """

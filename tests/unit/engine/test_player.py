@@ -322,6 +322,20 @@ class TestPeople:
         assert played.differences == ()
         assert when(played, events.TimerFired) == []
 
+    def test_outcomes_are_used_up_in_order(self):
+        """
+        A change that is made at once, and cannot be proven afterwards.
+        """
+        fails = {"fails": "unverified", "message": "Still open.", "phase": "verify"}
+        played = play(
+            "one",
+            outcomes={"shut": [{"containment": "C1"}, fails]},
+            expect={"status": "running", "steps": {"shut": "awaiting_retry"}},
+        )
+
+        assert played.differences == ()
+        assert len(when(played, events.Applied)) == 1
+
     def test_what_never_came_is_said(self):
         """
         Acts that are left over are differences.

@@ -244,6 +244,17 @@ class TestKeys:
 
         assert problems == [("people[0].skip", "Here goes a step's key, as text.")]
 
+    def test_a_key_that_yaml_refuses_is_said_once(self):
+        """
+        Nothing more is said about it as a key.
+        """
+        text = REHEARSAL.replace("{wait: rotate}", "{wait: *rotate}")
+
+        _, problems = check_rehearsal(text, RUNBOOKS)
+
+        assert [problem.where for problem in problems] == ["cases[1].people[0].wait"]
+        assert "aliases are not allowed" in problems[0].message
+
     def test_each_wrong_value_of_an_answer_is_a_problem_of_its_own(self):
         """
         In one line; values that are no mapping are one problem and no more.
