@@ -87,7 +87,7 @@ def _enumerate(
         enumerator = Enumerator(
             nursery, made, kept, slots=args.jobs * SLOTS[store], every=args.every
         )
-        _row("story", "store", "how", "boundaries", "missed", "faults", "seconds")
+        _row("story", "store", "how", "boundaries", "missed", "faults", "late", "seconds")
         for number in (KILL, STOP):
             how = "kill" if number == KILL else "stop"
             if (number == STOP and store == "sqlite") or args.how not in (None, how):
@@ -144,7 +144,7 @@ def _say_batch(batch: storm.Batch) -> None:
     down = batch.restarts + batch.locks
     counts = (batch.kills, batch.stalls, down, batch.effects, len(batch.faults))
     _row(batch.first, batch.size, *counts, f"{batch.seconds:.1f}")
-    for fault in batch.faults:
+    for fault in [*batch.faults, *batch.late]:
         seed = batch.seeds.get(fault.run, "?")
         print(f"  seed={seed} batch={batch.first} store={batch.store} {fault}")
     if batch.faults:
@@ -158,6 +158,7 @@ def _sum(store: str, batches: list[storm.Batch], seconds: float) -> dict[str, An
     total |= {name: sum(getattr(b, name) for b in batches) for name in (*added, "repeated_mails")}
     total["seeds"] = total.pop("size")
     total |= {kind: counts.pop(kind, 0) for kind in ("lost", "doubled", "stuck")}
+    total["late"] = sum(len(batch.late) for batch in batches)
     total |= {"other": dict(counts), "faults": sum(len(b.faults) for b in batches)}
     total["seconds"] = round(seconds, 1)
     print(", ".join(f"{name} {value}" for name, value in total.items()), flush=True)
@@ -165,9 +166,9 @@ def _sum(store: str, batches: list[storm.Batch], seconds: float) -> dict[str, An
 
 
 def _say(tried: Tried) -> None:
-    counts = (tried.boundaries, tried.missed, len(tried.faults), f"{tried.seconds:.1f}")
-    _row(tried.story, tried.store, tried.how, *counts)
-    for fault in tried.faults:
+    counts = (tried.boundaries, tried.missed, len(tried.faults), len(tried.late))
+    _row(tried.story, tried.store, tried.how, *counts, f"{tried.seconds:.1f}")
+    for fault in [*tried.faults, *tried.late]:
         print(f"  {fault}", flush=True)
 
 

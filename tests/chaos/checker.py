@@ -63,7 +63,12 @@ class History:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that must never be. ``kind`` is lost, doubled, stuck, or what rule was broken."""
+    """
+    Something that must never be. ``kind`` is lost, doubled, stuck, or what rule was broken.
+
+    ``late``: it was done twice, by a worker that could not know any more that another had its
+    place. It is counted apart.
+    """
 
     kind: str
     run: str
@@ -73,12 +78,31 @@ class Fault:
         return f"{self.kind}: {self.run}: {self.what}"
 
 
+Said = Iterator[tuple[str, str]]
+Effects = Sequence[Mapping[str, Any]]
+
+
 def check(history: History) -> list[Fault]:
     """Return every fault, those of the whole company first (``run`` is empty then)."""
     found = [*_chain(history), *_gateways(history), *_strangers(history)]
     for run in history.runs:
         found += _run(history, run)
     return found
+
+
+LATE_S = 0.8
+"""Somewhat less than the shortest lease: how long a request was held up, if whoever sent it was
+stopped between its last look at the lease and the sending."""
+
+
+def is_late(effect: Mapping[str, Any]) -> bool:
+    """Tell whether an effect was asked for before its worker was stopped, and came after: the
+    worker could not know any more, and only the other system could."""
+    return bool(effect["at"] - effect.get("asked", effect["at"]) > LATE_S)
+
+
+def _doubled(effects: Effects, kind: str = "doubled") -> str:
+    return "late" if any(is_late(effect) for effect in effects) else kind
 
 
 def repeated_mails(history: History) -> int:
@@ -130,7 +154,7 @@ def _run(history: History, run: RunView) -> list[Fault]:
             for kind, what in (
                 *_effect(run, step, mine, made),
                 *_return(step, mine, made, back),
-                *_state(history, run, key, step, mine),
+                *_state(history, run, key, step, mine, made),
                 *_people(run, step, records, mine, made),
             )
         ]
@@ -142,10 +166,6 @@ def _run(history: History, run: RunView) -> list[Fault]:
 
 def _standing(run: RunView) -> str:
     return ", ".join(f"{key} {step.status}" for key, step in run.steps.items())
-
-
-Said = Iterator[tuple[str, str]]
-Effects = Sequence[Mapping[str, Any]]
 
 
 def _has(records: Iterable[Record], kind: str) -> bool:
@@ -168,7 +188,7 @@ def _effect(run: RunView, step: StepView, mine: Sequence[Record], made: Effects)
         return
     # Of keys made twice all but one are taken back: the live ones are counted in ``_state``.
     if len(made) > 1 and step.verb != "mint":
-        yield "doubled", f"made {len(made)} times"
+        yield _doubled(made), f"made {len(made)} times"
     if made:
         known = _has(mine, "applied") or _failed(mine, "apply")
         if run.is_over and not known:
@@ -181,7 +201,7 @@ def _return(step: StepView, mine: Sequence[Record], made: Effects, back: Effects
     if step.verb not in ("set", "trip"):
         return
     if len(back) > len(made):
-        yield "doubled", f"taken back {len(back)} times, made {len(made)} times"
+        yield _doubled(back), f"taken back {len(back)} times, made {len(made)} times"
     if back and not (_has(mine, "undone") or _failed(mine, "undo")):
         yield "lost", "it was taken back, and the journal knows nothing of it"
     if _has(mine, "undone") and len(back) < len(made):
@@ -189,7 +209,12 @@ def _return(step: StepView, mine: Sequence[Record], made: Effects, back: Effects
 
 
 def _state(
-    history: History, run: RunView, key: str, step: StepView, mine: Sequence[Record]
+    history: History,
+    run: RunView,
+    key: str,
+    step: StepView,
+    mine: Sequence[Record],
+    made: Effects,
 ) -> Said:
     """What must be there at the end."""
     applied, undone = _has(mine, "applied"), _has(mine, "undone")
@@ -197,17 +222,17 @@ def _state(
         case "set" | "trip":
             value = history.values.get(step.key)
             if undone and value is not None:
-                yield "lost", f"it was taken back, and {step.key} is {value}"
+                yield _doubled(made, "lost"), f"it was taken back, and {step.key} is {value}"
             elif applied and not undone and not _failed(mine, "undo") and value != "shut":
                 yield "lost", f"it was set, and {step.key} is {value}"
         case "mint":
             live = len(history.keys.get(step.key, ()))
             if undone and live:
-                yield "lost", f"it was taken back, and {live} keys live"
+                yield _doubled(made, "lost"), f"it was taken back, and {live} keys live"
             elif applied and not undone and not _failed(mine, "undo") and live != 1:
-                yield ("doubled" if live else "lost"), f"{live} keys live"
+                yield (_doubled(made) if live else "lost"), f"{live} keys live"
             elif live > 1:
-                yield "doubled", f"{live} keys live"
+                yield _doubled(made), f"{live} keys live"
         case "close":
             held = [c for c in history.containments if (c.run_id, c.step_id) == (run.id, key)]
             if len(held) > 1:
@@ -299,6 +324,8 @@ def _messages(history: History, run: RunView) -> Iterator[Fault]:
         if stored.status != "sent" and run.is_over:
             yield Fault("message unsent", run.id, f"{key} is {stored.status} {stored.error}")
         if kind == "post" and posts[key] > 1:
-            yield Fault("message doubled", run.id, f"{key} was posted {posts[key]} times")
+            posted = [e for e in history.effects if e["op"] == "post" and e["key"] == key]
+            what = f"{key} was posted {posts[key]} times"
+            yield Fault(_doubled(posted, "message doubled"), run.id, what)
         if stored.status == "sent" and kind in ("post", "email") and not (posts + mails)[key]:
             yield Fault("message lost", run.id, f"{key} is marked as sent and was not")

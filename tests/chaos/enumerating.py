@@ -40,6 +40,7 @@ class Tried:
     boundaries: int = 0
     missed: int = 0
     faults: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -82,7 +83,9 @@ class Enumerator:
                 if found is None:
                     tried.missed += 1
                     continue
-                tried.faults += [f"{_name(boundary)}: {fault}" for fault in found]
+                for fault in found:
+                    kept = tried.late if fault.kind == "late" else tried.faults
+                    kept.append(f"{_name(boundary)}: {fault}")
         tried.seconds = time.monotonic() - began
         return tried
 

@@ -37,7 +37,7 @@ class Remote:
         Raises:
             ProviderUnreachable: No answer came; whether it took effect is not known.
         """
-        question = {"op": op, "pid": os.getpid(), **what}
+        question = {"op": op, "pid": os.getpid(), "asked": time.time(), **what}
         is_effect = op in EFFECTS
         if is_effect:
             self._around("before", f"effect: {op} {_label(what)}")

@@ -70,6 +70,7 @@ class Batch:
     words: int = 0
     repeated_mails: int = 0
     faults: list[Fault] = field(default_factory=list)
+    late: list[Fault] = field(default_factory=list)
     seeds: dict[str, int] = field(default_factory=dict)
     folder: str = ""
     seconds: float = 0.0
@@ -276,7 +277,9 @@ class _Scene:
     def _judge(self) -> None:
         history = collect(self._site)
         batch = self.batch
-        batch.faults += check(history)
+        found = check(history)
+        batch.faults += [fault for fault in found if fault.kind != "late"]
+        batch.late += [fault for fault in found if fault.kind == "late"]
         known = {run.story for run in history.runs}
         batch.faults += [
             Fault("lost", "", f"the run of seed {seed} never began")

@@ -205,6 +205,22 @@ class TestDoubled:
         assert kinds(sound(effects=[*sound().effects, again])) == ["message doubled"]
 
 
+class TestLate:
+    """A worker was stopped after its last look at the lease, and its request came after."""
+
+    def test_an_effect_that_was_held_up_on_its_way(self):
+        late = made("set", "a", 4.7, value="shut", asked=START.timestamp() + 2.6)
+        assert kinds(sound(effects=[*sound().effects, late])) == ["late"]
+
+    def test_a_message_that_was_held_up_on_its_way(self):
+        late = effect("post", 6, key="card", asked=START.timestamp() + 4)
+        assert kinds(sound(effects=[*sound().effects, late])) == ["late"]
+
+    def test_one_that_was_asked_for_afterwards_is_no_excuse(self):
+        again = made("set", "a", 4.7, value="shut", asked=START.timestamp() + 4.69)
+        assert kinds(sound(effects=[*sound().effects, again])) == ["doubled"]
+
+
 class TestTheRest:
     def test_a_stuck_run(self):
         assert kinds(sound(runs=run(is_over=False, status="running"))) == ["stuck"]
