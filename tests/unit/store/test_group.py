@@ -17,6 +17,12 @@ from bot.store import group as group_module
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody commit early because others are slow to come: these tests are about sharing."""
+    monkeypatch.setattr(group_module, "LOOK_S", 30.0)
+
+
 class Crowd:
     """Writers that all come while one is writing, so that they share its transaction."""
 
