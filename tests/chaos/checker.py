@@ -205,7 +205,7 @@ def _return(step: StepView, mine: Sequence[Record], made: Effects, back: Effects
     if back and not (_has(mine, "undone") or _failed(mine, "undo")):
         yield "lost", "it was taken back, and the journal knows nothing of it"
     if _has(mine, "undone") and len(back) < len(made):
-        yield "lost", "the journal says that it was taken back, and it was not"
+        yield _doubled(made, "lost"), "the journal says that it was taken back, and it was not"
 
 
 def _state(

@@ -63,7 +63,7 @@ class Nursery:
         return None if code is None else int(code)
 
     def is_stopped(self, pid: int) -> bool:
-        """Tell whether a process has stopped itself since the last time that this was asked."""
+        """Tell whether a process has ever been stopped."""
         return bool(self._ask(do="stopped", pid=pid))
 
     def wait(self, pid: int, timeout_s: float) -> int | None:
@@ -94,6 +94,7 @@ def _serve(channel: socket.socket, targets: Mapping[str, Target]) -> None:
     gc.collect()
     gc.freeze()
     codes: dict[int, int | None] = {}
+    stopped: set[int] = set()
     for line in channel.makefile("r"):
         question = json.loads(line)
         answer: Any = None
@@ -105,11 +106,12 @@ def _serve(channel: socket.socket, targets: Mapping[str, Target]) -> None:
             codes[answer] = None
         else:
             pid = question["pid"]
-            is_stopped = _reap(codes, pid)
+            if _reap(codes, pid):
+                stopped.add(pid)  # this is told once, whatever was asked
             if question["do"] == "code":
                 answer = codes[pid]
             elif question["do"] == "stopped":
-                answer = is_stopped
+                answer = pid in stopped
             elif codes[pid] is None:
                 os.kill(pid, question["number"])
         channel.sendall(json.dumps(answer).encode() + b"\n")
