@@ -45,15 +45,6 @@ Call = (
 )
 Ask = commands.AskApproval | commands.AskPerson | commands.AskDecision
 
-_WAITING = frozenset(
-    {
-        StepStatus.AWAITING_APPROVAL,
-        StepStatus.AWAITING_ANSWER,
-        StepStatus.AWAITING_DECISION,
-        StepStatus.AWAITING_RETRY,
-    }
-)
-
 
 @dataclass(frozen=True)
 class _UnderWay:
@@ -228,7 +219,7 @@ class Player:
 
     def _is_awaited(self, act: Act) -> bool:
         step = self.state.steps.get(act.step)
-        return not self._calls or (step is not None and step.status in _WAITING)
+        return not self._calls or (step is not None and step.is_waiting)
 
     def _later(self) -> Event | None:
         """Let time pass until the next thing that happens by itself, if there is one."""
@@ -279,7 +270,7 @@ class Player:
         if self._waiting is None:
             return
         step = self.state.steps.get(self._acts[0].step, StepState())
-        if step.status not in _WAITING or step.deadline is None or step.deadline <= moment:
+        if not step.is_waiting or step.deadline is None or step.deadline <= moment:
             self._acts.pop(0)
             self._waiting = None
 

@@ -14,8 +14,6 @@ from bot.language.rehearsal import Case, Rehearsal
 from bot.language.runbook import Runbook
 from bot.model.events import Event
 
-ENDING = ".rehearsal.yaml"
-
 
 @dataclass(frozen=True)
 class Rehearsed:

@@ -11,8 +11,6 @@ from bot.language.document import Draft, read_draft
 from bot.language.link import check_links, linked
 from bot.language.runbook import Runbook
 
-REHEARSAL_SUFFIX = ".rehearsal.yaml"
-
 Found = dict[str, tuple[Problem, ...]]
 """Problems by file."""
 

@@ -228,7 +228,11 @@ class Verbs:
         place = find(self._recorder.runbook_of(stored.run), state, step_id)
         if place is None:
             named = list(state.steps)[:MOST_NAMED]
-            more = f" and {len(state.steps) - len(named)} more" if len(state.steps) > 20 else ""
+            more = (
+                f" and {len(state.steps) - len(named)} more"
+                if len(state.steps) > MOST_NAMED
+                else ""
+            )
             raise NotFound(
                 f"{stored.run.id} has no step {step_id!r}; it has {', '.join(named)}{more}."
             )

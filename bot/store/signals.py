@@ -20,6 +20,9 @@ class PostgresSignals:
     """``LISTEN`` on a connection of its own."""
 
     def __init__(self, engine: sa.Engine) -> None:
+        from psycopg import Error  # only where there is PostgreSQL
+
+        self._errors = (Error, OSError)
         pooled = engine.raw_connection()
         driver: Any = pooled.driver_connection
         pooled.detach()  # it is ours now
@@ -30,8 +33,7 @@ class PostgresSignals:
     def wait(self, timeout_s: float) -> Sequence[str] | None:
         try:
             notices = list(self._connection.notifies(timeout=timeout_s, stop_after=1))
-        except Exception as error:
-            # The driver's own errors: SQLAlchemy is not in between.
+        except self._errors as error:  # the driver's own: SQLAlchemy is not in between
             raise StoreUnavailable(f"The database says no more what came ({error}).") from error
         return [notice.payload for notice in notices] or None
 
