@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot.errors import StoreUnavailable
-from bot.store.transaction import Pending, SqlTransaction
+from bot.store.executing import Pending
+from bot.store.transaction import SqlTransaction
 
 MOST = 32
 """Writers in one transaction: other processes wait for it."""
@@ -51,6 +52,8 @@ class _Part(Pending):
     While all that it writes is pending, it can be left out without a word to the database. As soon
     as something is to be written at once, a savepoint is needed, unless nobody was there before.
     """
+
+    is_writing = True
 
     def __init__(self, whole: Pending, *, is_first: bool) -> None:
         super().__init__(whole.connection)
@@ -144,6 +147,17 @@ class GroupCommit:
                 f"What was written together with this was lost ({batch.lost}); nothing was done. "
                 "It is tried again."
             )
+
+    @contextmanager
+    def nobody(self) -> Iterator[None]:
+        """Let nobody write, and no transaction be open, for a moment. Raises StoreUnavailable."""
+        self._take_turn()
+        try:
+            if self._batch is not None:
+                self._commit(self._batch)
+            yield
+        finally:
+            self._turn.release()
 
     def _take_turn(self) -> None:
         self._count(1)

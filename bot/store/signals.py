@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bot.errors import StoreUnavailable
-from bot.store.transaction import CHANNEL
+from bot.store.executing import CHANNEL
 
 POLL_S = 0.05
 """How often a file is asked whether it changed: SQLite tells nobody."""

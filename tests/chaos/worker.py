@@ -27,7 +27,8 @@ import bot.wiring
 from bot.durable import Worker
 from bot.errors import StoreUnavailable
 from bot.store import SqlStore
-from bot.store.transaction import Pending, SqlTransaction
+from bot.store.executing import Pending
+from bot.store.transaction import SqlTransaction
 from bot.wiring import Background
 from tests.chaos.remote import Remote
 from tests.chaos.site import Crowd, Site, patiently
