@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,9 @@ class SqlStore:
         self._engine = self._postgres(pool_size=10, max_overflow=30)
         # Not through the pool above: a worker must be able to say that it lives when all wait.
         self._beating = self._postgres(pool_size=1, max_overflow=1, isolation_level="AUTOCOMMIT")
-        self._writing = self._engine.execution_options(isolation_level="READ COMMITTED")
+        self._writing = self._postgres(
+            pool_size=1, max_overflow=4, pool_pre_ping=False, isolation_level="READ COMMITTED"
+        )
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
@@ -91,7 +93,7 @@ class SqlStore:
     def _postgres(self, **options: Any) -> sa.Engine:
         try:
             engine = sa.create_engine(
-                self._url, pool_pre_ping=True, hide_parameters=True, **options
+                self._url, **{"pool_pre_ping": True, "hide_parameters": True} | options
             )
         except ModuleNotFoundError:
             raise BadInput(
@@ -159,13 +161,28 @@ class SqlStore:
 
     @contextmanager
     def _connected(self, *, write: bool) -> Iterator[sa.Connection]:
-        connecting = (self._writing if write else self._reading).connect()
-        if not self._is_postgres:
-            connecting = connecting.execution_options(firedoor_write=write)
-        with connecting as connection, connection.begin():
+        try:
+            stack, connection = self._open(write=write)
+        except DBAPIError as error:
+            if not (write and error.connection_invalidated):
+                raise
+            # It was cut since it was used last. A writer finds out by its first statement, instead
+            # of asking before each write whether it is there still; nothing was done on it yet.
+            stack, connection = self._open(write=write)
+        with stack:
+            yield connection
+
+    def _open(self, *, write: bool) -> tuple[ExitStack, sa.Connection]:
+        """Begin a transaction; the stack ends it."""
+        with ExitStack() as stack:
+            connecting = (self._writing if write else self._reading).connect()
+            if not self._is_postgres:
+                connecting = connecting.execution_options(firedoor_write=write)
+            connection = stack.enter_context(connecting)
+            stack.enter_context(connection.begin())
             if write:
                 self._lock_writing(connection)
-            yield connection
+            return stack.pop_all(), connection
 
     def _check_sound(self, connection: sa.Connection) -> None:
         """Raise if PostgreSQL would not commit: it ends an aborted transaction without an error."""
@@ -197,8 +214,9 @@ class SqlStore:
     def call_me(self, worker: str) -> None:
         self._name = worker
         if self._is_postgres:
-            self._engine.dispose()
-            self._beating.dispose()
+            # A connection that is in use would go on under the old name.
+            with self._explained(), self._writers.nobody():
+                self._dispose()
 
     def beat(self, worker: str) -> bool:
         with self._explained(), self._beating.connect() as connection:
@@ -256,8 +274,15 @@ class SqlStore:
                 ) from None
 
     def close(self) -> None:
-        self._engine.dispose()
-        self._beating.dispose()
+        try:
+            with self._explained(), self._writers.nobody():
+                self._dispose()
+        except StoreUnavailable:
+            self._dispose()  # whoever writes hangs, or has lost what it wrote
+
+    def _dispose(self) -> None:
+        for engine in (self._engine, self._writing, self._beating):
+            engine.dispose()
 
 
 def _unavailable(error: Exception, place: str) -> StoreUnavailable:

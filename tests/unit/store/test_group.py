@@ -74,7 +74,7 @@ class TestTogether:
         Whoever came while another was writing shares its commit.
         """
         commits: list[int] = []
-        sa.event.listen(store.engine, "commit", lambda _connection: commits.append(1))
+        sa.event.listen(store._writing, "commit", lambda _connection: commits.append(1))
 
         Crowd(store).write(*((f"w{n}", nothing) for n in range(10)))
 
@@ -87,7 +87,7 @@ class TestTogether:
         """
         monkeypatch.setattr(group_module, "MOST", 3)
         commits: list[int] = []
-        sa.event.listen(store.engine, "commit", lambda _connection: commits.append(1))
+        sa.event.listen(store._writing, "commit", lambda _connection: commits.append(1))
 
         Crowd(store).write(*((f"w{n}", nothing) for n in range(8)))
 
@@ -148,7 +148,7 @@ class TestLost:
         """
         Nobody returns as if their writes were there, and nothing of any is.
         """
-        dialect = store.engine.dialect
+        dialect = store._writing.dialect
         real = dialect.do_commit
 
         def full(connection: object) -> None:
