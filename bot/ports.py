@@ -216,8 +216,8 @@ class Transaction(Protocol):
 
     def put_parcel(
         self, parcel: Parcel, at: datetime, *, replace: bool = False, sent: bool = False
-    ) -> bool:
-        """Put it in the outbox; False if its key is already there. ``sent``: there is nothing to
+    ) -> None:
+        """Put it in the outbox, unless its key is already there. ``sent``: there is nothing to
         send yet, until ``send_again``.
 
         ``replace`` is for updates, where only the newest matters: an existing one takes this

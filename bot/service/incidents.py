@@ -248,7 +248,7 @@ class Incidents:
                 rerun_of=run_id,
                 kept=kept,
             )
-            self._recorder.start(tx, run, started)
+            self._recorder.start(tx, tx.incident(run.incident_id), run, started)
         self._runner.start(run.id)
         return run
 
@@ -338,7 +338,7 @@ class Incidents:
             endpoints={key: self.endpoints[key] for key in keys if key in self.endpoints},
             auto=wish.auto,
         )
-        self._recorder.start(tx, run, started)
+        self._recorder.start(tx, incident, run, started)
         return run
 
 

@@ -154,9 +154,13 @@ class Recorder:
         with self._store.read() as tx:
             return RunState.model_validate(tx.run(run_id).state)
 
-    def start(self, tx: Transaction, run: Run, started: events.RunStarted) -> None:
+    def start(
+        self, tx: Transaction, incident: Incident, run: Run, started: events.RunStarted
+    ) -> None:
         """Record a new run's first event, in the transaction that made the run."""
-        self.take(tx, StoredRun(run=run, state={}, events=0, commands=()), started, None)
+        stored = StoredRun(run=run, state={}, events=0, commands=())
+        _, state = self._take(tx, stored, started, None)
+        self._queue_card(tx, incident, run, state, started.at)
 
     def give_up(self, run_id: str, reason: str) -> Position:
         """End a run that cannot be driven any more, without asking the engine."""
@@ -216,20 +220,26 @@ class Recorder:
             tx.take_message(number)
             return self.take(tx, stored, event, state)
 
-    def take(
-        self, tx: Transaction, stored: StoredRun, event: Event, state: RunState | None
-    ) -> Position:
+    def take(self, tx: Transaction, stored: StoredRun, event: Event, state: RunState) -> Position:
         """Take an event into account, in a transaction that holds the run as it is stored.
 
         Whoever drives the run under a lease, and is not us, finds it gone.
         """
+        position, _ = self._take(tx, stored, event, state)
+        if position.events != stored.events:
+            tx.send_again(f"{live_key(stored.run.id)}:update", event.at)
+        return position
+
+    def _take(
+        self, tx: Transaction, stored: StoredRun, event: Event, state: RunState | None
+    ) -> tuple[Position, RunState]:
         if self._lease is None and stored.events:
             tx.take_away(stored.run.id, now=self._clock.now())
         runbook = self.runbook_of(stored.run)
         event = self.redacted_event(event)
         after, commands = advance(runbook, state, event)
         if isinstance(event, events.TimerFired) and after == state:
-            return position_of(stored)
+            return position_of(stored), after
         run = stored.run.model_copy(
             update={
                 "status": after.status,
@@ -259,11 +269,7 @@ class Recorder:
         self._queue_notices(tx, run, event)
         if isinstance(event, events.Overridden) and after.step(event.step).overridden:
             self._announce_override(tx, tx.incident(run.incident_id), run, event)
-        if state is None:
-            self._queue_card(tx, run, runbook, after, event.at)
-        else:
-            tx.send_again(f"{live_key(run.id)}:update", event.at)
-        return Position(stored.events + 1, commands)
+        return Position(stored.events + 1, commands), after
 
     # --- what goes with an event ---------------------------------------------------------------
 
@@ -345,10 +351,10 @@ class Recorder:
                 tx.put_parcel(_notice_parcel(run, event.step, notice), event.at)
 
     def _queue_card(
-        self, tx: Transaction, run: Run, runbook: Runbook, state: RunState, at: datetime
+        self, tx: Transaction, incident: Incident, run: Run, state: RunState, at: datetime
     ) -> None:
         """Put the live message into the outbox, and what will rewrite it."""
-        card = cards.run_card(tx.incident(run.incident_id), run, runbook, state)
+        card = cards.run_card(incident, run, self.runbook_of(run), state)
         key = live_key(run.id)
         first = Parcel(
             key=key, incident_id=run.incident_id, run_id=run.id, kind="post", message=card

@@ -25,6 +25,9 @@ FENCE_AND_HEAD = FENCE.add_columns(
     )
 )
 """Both are read by every write of a drive: together, they cost one question."""
+TELL = sa.select(sa.func.pg_notify(CHANNEL, sa.bindparam("run_id")))
+_INDEPENDENT = frozenset({FENCE, FENCE_AND_HEAD, TELL})
+"""Statements that read nothing which a pending write may change."""
 
 
 def check_text(value: str) -> None:
@@ -78,8 +81,10 @@ class Pending:
 
     def write(self) -> None:
         """Make them all. If one cannot be made, the transaction is lost."""
-        # Of one kind together: they are of different tables, so their order is of no matter.
-        for statement in dict.fromkeys(statement for statement, _ in self._rows):
+        # Of one kind together, and new rows first: an update is of a row that was there, or has
+        # just been added. Two updates of one kind keep their order.
+        kinds = dict.fromkeys(statement for statement, _ in self._rows)
+        for statement in sorted(kinds, key=lambda each: not isinstance(each, sa.Insert)):
             values = [values for each, values in self._rows if each is statement]
             self.connection.execute(statement, values)
         self._rows = []
@@ -95,7 +100,7 @@ class Pending:
     @staticmethod
     def is_independent(statement: sa.Executable) -> bool:
         """Tell whether nothing that may be pending changes what the statement reads."""
-        return statement is FENCE or statement is FENCE_AND_HEAD
+        return statement in _INDEPENDENT
 
 
 class Executing:
@@ -131,4 +136,4 @@ class Executing:
     def _tell(self, run_id: str) -> None:
         """Tell the other processes once this is committed. SQLite's see that the file changed."""
         if self._connection.dialect.name == "postgresql":
-            self._execute(sa.select(sa.func.pg_notify(CHANNEL, run_id)))
+            self._execute(TELL, {"run_id": run_id})

@@ -76,7 +76,6 @@ class SqlStore:
                 self._url, pool_size=16, max_overflow=-1, hide_parameters=True
             )
             sa.event.listen(self._engine, "connect", _on_sqlite_connect)
-            sa.event.listen(self._engine, "begin", _on_sqlite_begin)
             self._reading = self._writing = self._beating = self._engine
             return
         self._url = self._url.set(drivername="postgresql+psycopg")
@@ -141,11 +140,10 @@ class SqlStore:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         try:
-            with self._writing.connect().execution_options(firedoor_write=True) as connection:
+            with self._writing.connect() as connection, connection.begin():
+                self._begin_in_database(connection, write=True)
                 config.attributes["connection"] = connection
-                with connection.begin():
-                    self._lock_writing(connection)
-                    command.upgrade(config, revision)
+                command.upgrade(config, revision)
         except (DBAPIError, sqlite3.Error) as error:
             raise _unavailable(error, self._place) from error
 
@@ -175,13 +173,10 @@ class SqlStore:
     def _open(self, *, write: bool) -> tuple[ExitStack, sa.Connection]:
         """Begin a transaction; the stack ends it."""
         with ExitStack() as stack:
-            connecting = (self._writing if write else self._reading).connect()
-            if not self._is_postgres:
-                connecting = connecting.execution_options(firedoor_write=write)
-            connection = stack.enter_context(connecting)
+            engine = self._writing if write else self._reading
+            connection = stack.enter_context(engine.connect())
             stack.enter_context(connection.begin())
-            if write:
-                self._lock_writing(connection)
+            self._begin_in_database(connection, write=write)
             return stack.pop_all(), connection
 
     def _check_sound(self, connection: sa.Connection) -> None:
@@ -195,8 +190,12 @@ class SqlStore:
                 "tried again."
             )
 
-    def _lock_writing(self, connection: sa.Connection) -> None:
-        if self._is_postgres:
+    def _begin_in_database(self, connection: sa.Connection, *, write: bool) -> None:
+        """Let one write at a time, from its first statement on; let a reader see one moment."""
+        if not self._is_postgres:
+            # Said here, and not by SQLAlchemy's event: one listener slows all statements down.
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        elif write:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
     @contextmanager
@@ -299,7 +298,7 @@ def _unavailable(error: Exception, place: str) -> StoreUnavailable:
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
-    # SQLAlchemy begins transactions itself (_on_sqlite_begin); the driver must not.
+    # The store begins transactions itself; the driver must not.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
@@ -307,7 +306,3 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
 
-
-def _on_sqlite_begin(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("firedoor_write", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

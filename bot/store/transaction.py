@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from bot.errors import NotFound
 from bot.model.ask import Ask, Parcel, StoredParcel
@@ -34,7 +35,15 @@ from bot.store.rows import (
 # Building a statement costs more than SQLite needs to run it. Those on the way from an alert to the
 # containment are built once.
 _ADD_RECORD = t.journal.insert()
+_LAST_INCIDENT = sa.select(sa.func.max(t.incidents.c.number))
+_ADD_INCIDENT = t.incidents.insert()
 _INCIDENT = sa.select(t.incidents).where(t.incidents.c.number == sa.bindparam("number"))
+_COUNT_RUNS = (
+    sa.select(sa.func.count())
+    .select_from(t.runs)
+    .where(t.runs.c.incident_id == sa.bindparam("incident_id"))
+)
+_ADD_RUN = t.runs.insert()
 _RUN = sa.select(t.runs).where(t.runs.c.id == sa.bindparam("run_id"))
 _SAVE_RUN = (
     t.runs.update()
@@ -48,24 +57,27 @@ _OPEN_ASKS = (
     .order_by(t.asks.c.position)
 )
 _PARCEL = sa.select(t.outbox).where(t.outbox.c.key == sa.bindparam("key"))
-_HAS_PARCEL = sa.select(t.outbox.c.id).where(t.outbox.c.key == sa.bindparam("key"))
-_REPLACE_PARCEL = (
-    t.outbox.update()
-    .where(t.outbox.c.key == sa.bindparam("parcel_key"))
-    .values(
-        parcel=sa.bindparam("content"),
-        next_at=sa.bindparam("at"),
-        status="pending",
-        attempts=0,
-        refusals=0,
-        error="",
-    )
-)
-_ADD_PARCEL = t.outbox.insert()
+_NEW_PARCEL: dict[str, sa.Insert] = {
+    "sqlite": sqlite.insert(t.outbox).on_conflict_do_nothing(index_elements=["key"]),
+    "postgresql": postgresql.insert(t.outbox).on_conflict_do_nothing(index_elements=["key"]),
+}
+_AGAIN = {"status": "pending", "attempts": 0, "refusals": 0, "error": ""}
+
+
+def _replacing(insert: sqlite.Insert | postgresql.Insert) -> sa.Insert:
+    """Return an insert that takes the place of a parcel with the same key, and is sent again."""
+    new = {name: insert.excluded[name] for name in ("parcel", "next_at")}
+    return insert.on_conflict_do_update(index_elements=["key"], set_={**new, **_AGAIN})
+
+
+_REPLACE_PARCEL: dict[str, sa.Insert] = {
+    "sqlite": _replacing(sqlite.insert(t.outbox)),
+    "postgresql": _replacing(postgresql.insert(t.outbox)),
+}
 _SEND_AGAIN = (
     t.outbox.update()
     .where(t.outbox.c.key == sa.bindparam("parcel_key"))
-    .values(status="pending", next_at=sa.bindparam("at"), attempts=0, refusals=0, error="")
+    .values(next_at=sa.bindparam("at"), **_AGAIN)
 )
 _SAVE_PARCEL = (
     t.outbox.update()
@@ -161,18 +173,16 @@ class SqlTransaction(Leases):
     def add_incident(self, *, key: str, title: str, severity: Severity, at: datetime) -> Incident:
         status = IncidentStatus.DECLARED
         # There is one writer, so this is free; a sequence would leave a gap at each rollback.
-        last = self._execute(sa.select(sa.func.max(t.incidents.c.number))).scalar()
-        number = (last or 0) + 1
-        self._execute(
-            t.incidents.insert().values(
-                number=number,
-                key=key,
-                title=title,
-                severity=severity.value,
-                status=status.value,
-                opened_at=moment_of(at),
-            )
-        )
+        number = (self._execute(_LAST_INCIDENT).scalar() or 0) + 1
+        values = {
+            "number": number,
+            "key": key,
+            "title": title,
+            "severity": severity.value,
+            "status": status.value,
+            "opened_at": moment_of(at),
+        }
+        self._pending.add(_ADD_INCIDENT, values)
         return Incident(
             id=f"INC-{number}", key=key, title=title, severity=severity, opened_at=at, status=status
         )
@@ -242,9 +252,7 @@ class SqlTransaction(Leases):
         at: datetime,
         called_texts: Mapping[str, str] | None = None,
     ) -> Run:
-        count = self._execute(
-            sa.select(sa.func.count()).where(t.runs.c.incident_id == incident_id)
-        ).scalar_one()
+        count = self._execute(_COUNT_RUNS, {"incident_id": incident_id}).scalar_one()
         run = Run(
             id=f"{incident_id}-R{count + 1}",
             incident_id=incident_id,
@@ -255,21 +263,20 @@ class SqlTransaction(Leases):
             origin=origin,
             started_at=at,
         )
-        self._execute(
-            t.runs.insert().values(
-                id=run.id,
-                incident_id=incident_id,
-                number=count + 1,
-                runbook_id=runbook_id,
-                runbook_digest=runbook_digest,
-                runbook_text=runbook_text,
-                called_texts=canonical_json(run.called_texts),
-                origin=canonical_json(origin.model_dump(mode="json")),
-                status=run.status.value,
-                started_at=moment_of(at),
-                due_at=AT_ONCE,
-            )
-        )
+        values = {
+            "id": run.id,
+            "incident_id": incident_id,
+            "number": count + 1,
+            "runbook_id": runbook_id,
+            "runbook_digest": runbook_digest,
+            "runbook_text": runbook_text,
+            "called_texts": canonical_json(run.called_texts),
+            "origin": canonical_json(origin.model_dump(mode="json")),
+            "status": run.status.value,
+            "started_at": moment_of(at),
+            "due_at": AT_ONCE,
+        }
+        self._pending.add(_ADD_RUN, values)
         self._tell(run.id)
         return run
 
@@ -415,12 +422,7 @@ class SqlTransaction(Leases):
 
     def put_parcel(
         self, parcel: Parcel, at: datetime, *, replace: bool = False, sent: bool = False
-    ) -> bool:
-        if self._one(_HAS_PARCEL, key=parcel.key) is not None:
-            if replace:
-                changes = {"content": parcel.model_dump_json(), "at": moment_of(at)}
-                self._execute(_REPLACE_PARCEL, {"parcel_key": parcel.key, **changes})
-            return False
+    ) -> None:
         values = {
             "key": parcel.key,
             "incident_id": parcel.incident_id,
@@ -428,8 +430,8 @@ class SqlTransaction(Leases):
             "status": "sent" if sent else "pending",
             "next_at": moment_of(at),
         }
-        self._execute(_ADD_PARCEL, values)
-        return True
+        statements = _REPLACE_PARCEL if replace else _NEW_PARCEL
+        self._pending.add(statements[self._connection.dialect.name], values)
 
     def send_again(self, key: str, at: datetime) -> None:
         self._pending.add(_SEND_AGAIN, {"parcel_key": key, "at": moment_of(at)})

@@ -101,7 +101,7 @@ class Recorded:
                 at=event.at,
             )
             assert run.id == RUN
-            self._world.service.recorder.start(tx, run, event)
+            self._world.service.recorder.start(tx, incident, run, event)
 
 
 @pytest.mark.parametrize(("runbook", "rehearsal", "case"), CASES)
