@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from bot.engine.state import RunState, StepStatus
@@ -43,7 +44,7 @@ class Place:
     frame: Frame
     closing: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         return self.frame.prefix + self.step.id
 

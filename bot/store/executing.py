@@ -31,6 +31,8 @@ _INDEPENDENT = frozenset({FENCE, FENCE_AND_HEAD, TELL})
 
 
 def check_text(value: str) -> None:
+    if value.isascii() and "\0" not in value:
+        return
     problem = "a NUL character" if "\0" in value else ""
     try:
         value.encode()
@@ -60,18 +62,20 @@ class Pending:
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
-        self._rows: list[tuple[sa.Executable, dict[str, Any]]] = []
+        self._rows: list[tuple[sa.Insert | sa.Update, dict[str, Any]]] = []
         self.head: tuple[int, str] | None = None
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, statement: sa.Executable, values: dict[str, Any]) -> None:
+    def add(self, statement: sa.Insert | sa.Update, values: dict[str, Any]) -> None:
         """Take one more. What the database would refuse is refused here: later it could not be
         told whose it was."""
-        for value in values.values():
+        for name, value in values.items():
             if isinstance(value, str):
-                check_text(value)
+                # Words are shown without it, so they may hold it.
+                holds_nul = "\0" in value and t.is_words(statement.table, name)
+                check_text(value.replace("\0", "") if holds_nul else value)
         self._rows.append((statement, values))
 
     def take_in(self, other: Pending) -> None:

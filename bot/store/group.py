@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bot.errors import StoreUnavailable
 from bot.store.executing import Pending
+from bot.store.leases import ALONE
 from bot.store.transaction import SqlTransaction
 
 MOST = 32
@@ -50,7 +51,8 @@ class _Part(Pending):
     What one writer adds to a batch.
 
     While all that it writes is pending, it can be left out without a word to the database. As soon
-    as something is to be written at once, a savepoint is needed, unless nobody was there before.
+    as something is to be written at once, a savepoint is needed, unless nobody was there before, or
+    it is all that this writer does.
     """
 
     is_writing = True
@@ -68,7 +70,7 @@ class _Part(Pending):
         if self.is_independent(statement):
             return
         self._write_whole()
-        if isinstance(statement, sa.Select) and not len(self):
+        if not len(self) and (isinstance(statement, sa.Select) or statement in ALONE):
             return
         if self._savepoint is None and not self._is_first:
             self._savepoint = self.connection.begin_nested()

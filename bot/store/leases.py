@@ -23,7 +23,12 @@ NEXT_MESSAGE = (
     .order_by(t.mailbox.c.number)
     .limit(1)
 )
-_CLAIM = (
+_HAS_MESSAGE = (
+    sa.exists()
+    .where(t.mailbox.c.run_id == sa.bindparam("run_id"), t.mailbox.c.taken.is_(False))
+    .correlate(None)
+)
+CLAIM = (
     t.runs.update()
     .where(
         t.runs.c.id == sa.bindparam("run_id"),
@@ -39,13 +44,19 @@ _CLAIM = (
         engine=sa.bindparam("version"),
         due_at=None,
     )
-    .returning(*t.runs.c)
+    .returning(*t.runs.c, _HAS_MESSAGE.label("has_message"))
 )
-_RELEASE = (
+RELEASE = (
     t.runs.update()
-    .where(t.runs.c.id == sa.bindparam("run_id"), t.runs.c.fence == sa.bindparam("held"))
+    .where(
+        t.runs.c.id == sa.bindparam("run_id"),
+        t.runs.c.fence == sa.bindparam("held"),
+        sa.or_(sa.bindparam("force", type_=sa.Boolean), ~_HAS_MESSAGE),
+    )
     .values(worker=None, due_at=sa.bindparam("due"))
 )
+ALONE = frozenset({CLAIM, RELEASE})
+"""Statements that are the only write of their writer, who has nothing to take back after them."""
 _DUE = (
     sa.select(t.runs.c.id, t.runs.c.worker)
     .where(
@@ -72,11 +83,10 @@ class Leases(Executing):
 
     def claim(self, run_id: str, *, worker: str, engine: int, now: datetime) -> Claimed | None:
         values = {"run_id": run_id, "name": worker, "version": engine, "now": moment_of(now)}
-        row = self._execute(_CLAIM, values).first()
+        row = self._execute(CLAIM, values).first()
         if row is None:
             return None
-        has_message = self._one(NEXT_MESSAGE, run_id=run_id) is not None
-        return Claimed(stored=stored_of(row), fence=row.fence, has_message=has_message)
+        return Claimed(stored=stored_of(row), fence=row.fence, has_message=bool(row.has_message))
 
     def fence_of(self, run_id: str) -> int:
         wants_head = self._pending.is_writing and self._pending.head is None
@@ -94,12 +104,12 @@ class Leases(Executing):
     def release(
         self, run_id: str, *, fence: int, due_at: datetime | None, force: bool = False
     ) -> bool:
-        if not force and self._one(NEXT_MESSAGE, run_id=run_id) is not None:
-            return False
-        values = {"run_id": run_id, "held": fence, "due": moment_of(due_at)}
-        if self._execute(_RELEASE, values).rowcount == 0:
+        values = {"run_id": run_id, "held": fence, "due": moment_of(due_at), "force": force}
+        if self._execute(RELEASE, values).rowcount == 1:
+            return True
+        if self.fence_of(run_id) != fence:
             raise LeaseLost(f"Another worker drives {run_id} now; this one leaves it alone.")
-        return True
+        return False
 
     def make_due(self, run_id: str) -> None:
         self._execute(NOTICED, {"run_id": run_id, "due": AT_ONCE})

@@ -305,4 +305,3 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     # FULL: a committed record survives a power cut, not only a crash of ours.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
-

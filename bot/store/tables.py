@@ -177,3 +177,8 @@ evidence = sa.Table(
     sa.Column("content", sa.Text, nullable=False),
     sa.UniqueConstraint("incident_id", "id"),
 )
+
+
+def is_words(table: sa.FromClause, name: str) -> bool:
+    """Tell whether a column is text that only people read."""
+    return name in table.c and isinstance(table.c[name].type, Words)

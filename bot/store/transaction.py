@@ -20,7 +20,7 @@ from bot.model.journal import GENESIS, Record, hash_of, moment_text
 from bot.model.outcome import Evidence
 from bot.ports import StoredRun
 from bot.store import tables as t
-from bot.store.executing import LAST, moment_of
+from bot.store.executing import LAST, Pending, moment_of
 from bot.store.leases import AT_ONCE, NEXT_MESSAGE, Leases
 from bot.store.rows import (
     incident_of,
@@ -111,6 +111,11 @@ _NOTHING_CAME = (
 class SqlTransaction(Leases):
     """Implements ``bot.ports.Transaction``."""
 
+    def __init__(self, connection: sa.Connection, pending: Pending | None = None) -> None:
+        super().__init__(connection, pending)
+        self._run_counts: dict[str, int] = {}
+        """How many runs the incidents have that this transaction has opened."""
+
     # --- journal -------------------------------------------------------------------------------
 
     def append(
@@ -183,9 +188,11 @@ class SqlTransaction(Leases):
             "opened_at": moment_of(at),
         }
         self._pending.add(_ADD_INCIDENT, values)
-        return Incident(
+        incident = Incident(
             id=f"INC-{number}", key=key, title=title, severity=severity, opened_at=at, status=status
         )
+        self._run_counts[incident.id] = 0
+        return incident
 
     def incident(self, incident_id: str) -> Incident:
         row = self._one(_INCIDENT, number=number_of(incident_id))
@@ -252,9 +259,9 @@ class SqlTransaction(Leases):
         at: datetime,
         called_texts: Mapping[str, str] | None = None,
     ) -> Run:
-        count = self._execute(_COUNT_RUNS, {"incident_id": incident_id}).scalar_one()
+        number = self._count_runs(incident_id) + 1
         run = Run(
-            id=f"{incident_id}-R{count + 1}",
+            id=f"{incident_id}-R{number}",
             incident_id=incident_id,
             runbook_id=runbook_id,
             runbook_digest=runbook_digest,
@@ -266,7 +273,7 @@ class SqlTransaction(Leases):
         values = {
             "id": run.id,
             "incident_id": incident_id,
-            "number": count + 1,
+            "number": number,
             "runbook_id": runbook_id,
             "runbook_digest": runbook_digest,
             "runbook_text": runbook_text,
@@ -279,6 +286,14 @@ class SqlTransaction(Leases):
         self._pending.add(_ADD_RUN, values)
         self._tell(run.id)
         return run
+
+    def _count_runs(self, incident_id: str) -> int:
+        """Count the runs of an incident; of a new one without a question to the database."""
+        count = self._run_counts.get(incident_id)
+        if count is None:
+            return int(self._execute(_COUNT_RUNS, {"incident_id": incident_id}).scalar_one())
+        self._run_counts[incident_id] = count + 1
+        return count
 
     def run(self, run_id: str) -> StoredRun:
         row = self._one(_RUN, run_id=run_id)

@@ -85,6 +85,18 @@ class Site:
             assert time.monotonic() < ends, f"{run_id} did not end"
             time.sleep(0.01)
 
+    def rests(self, run_id: str, timeout_s: float = 20.0) -> None:
+        """Wait until a run waits for people, and nobody drives it."""
+        ends = time.monotonic() + timeout_s
+        while self.held(run_id) != (None, None):
+            assert time.monotonic() < ends, f"{run_id} did not come to rest"
+            time.sleep(0.01)
+
+    def asked(self, run_id: str) -> str:
+        """Wait until a run's only question is put, and return its token."""
+        self.rests(run_id)
+        return str(self.world.service.people.ask_of_step(run_id, None).token)
+
     def held(self, run_id: str) -> tuple[Any, ...]:
         with self.world.store.engine.connect() as connection:
             query = f"SELECT worker, due_at FROM runs WHERE id = '{run_id}'"
@@ -127,10 +139,7 @@ class TestDriving:
         It holds neither a thread nor a lease.
         """
         run_id = site.start("ask")
-        deadline = time.monotonic() + 20
-        while site.held(run_id) != (None, None) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        token = site.world.service.people.ask_of_step(run_id, None).token
+        token = site.asked(run_id)
         site.world.service.people.answer(token, SAM, {})
 
         site.wait(run_id)
@@ -250,10 +259,7 @@ class TestOtherVersions:
             raise RunbookInvalid("b.yaml", [Problem(1, 1, "", "No action is called so.")])
 
         run_id = site.start("ask")
-        deadline = time.monotonic() + 20
-        while site.held(run_id) != (None, None) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        token = site.world.service.people.ask_of_step(run_id, None).token
+        token = site.asked(run_id)
         real = type(recorder).runbook_of
         monkeypatch.setattr(type(recorder), "runbook_of", unreadable)
         with site.world.store.begin() as tx:
@@ -336,8 +342,7 @@ class TestLosing:
             return real()
 
         run_id = site.start("ask")
-        time.sleep(0.3)
-        token = site.world.service.people.ask_of_step(run_id, None).token
+        token = site.asked(run_id)
         site.world.service.people.answer(token, SAM, {})
         monkeypatch.setattr(site.world.store, "begin", begin)
         site.wait(run_id)
