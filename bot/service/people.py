@@ -17,6 +17,7 @@ from bot.language.runbook import Manual
 from bot.model import events
 from bot.model.ask import Ask
 from bot.model.events import Event
+from bot.service import asks
 from bot.service.groups import Groups, Person
 from bot.service.verbs import Verbs, one_line
 
@@ -182,7 +183,7 @@ class People(Verbs):
                 run_id=ask.run_id,
                 step_id=ask.step_id,
             )
-            self._recorder.close_card(tx, ask, f"Reviewed by {person.actor}: {finding}")
+            asks.close_card(tx, ask, f"Reviewed by {person.actor}: {finding}", self._clock.now())
         return f"Your review of {ask.step_id} in {ask.run_id} is recorded."
 
     def answer(self, token: str, person: Person, values: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ repeat any of its steps after a crash.
 from __future__ import annotations
 
 import copy
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from bot.engine.places import find
 from bot.language.load import load
 from bot.language.runbook import Runbook
 from bot.model import events
-from bot.model.ask import Ask, Parcel, live_key
+from bot.model.ask import Parcel, live_key
 from bot.model.commands import (
     COMMAND,
     AskApproval,
@@ -34,16 +33,10 @@ from bot.model.commands import (
 from bot.model.events import Event
 from bot.model.incident import Incident, IncidentStatus, Run, RunStatus
 from bot.model.message import Message
-from bot.model.outcome import Notice
 from bot.ports import Clock, Redactor, Store, StoredRun, Transaction
-from bot.service import cards
+from bot.service import asks, cards
 from bot.service.lease import Lease
 
-_ASK_STATUS = {
-    "approval": StepStatus.AWAITING_APPROVAL,
-    "answer": StepStatus.AWAITING_ANSWER,
-    "decision": StepStatus.AWAITING_DECISION,
-}
 _STATUS_ORDER = list(IncidentStatus)
 
 Question = AskApproval | AskPerson | AskDecision | Remind
@@ -160,7 +153,8 @@ class Recorder:
         """Record a new run's first event, in the transaction that made the run."""
         stored = StoredRun(run=run, state={}, events=0, commands=())
         _, state = self._take(tx, stored, started, None)
-        self._queue_card(tx, incident, run, state, started.at)
+        card = cards.run_card(incident, run, self.runbook_of(run), state)
+        asks.queue_card(tx, run, card, started.at)
 
     def give_up(self, run_id: str, reason: str) -> Position:
         """End a run that cannot be driven any more, without asking the engine."""
@@ -184,7 +178,7 @@ class Recorder:
                 if ask.kind == "review":
                     continue  # it outlives the run
                 tx.save_ask(ask.model_copy(update={"closed": reason}))
-                self.close_card(tx, ask, reason)
+                asks.close_card(tx, ask, reason, now)
             parcel = Parcel(
                 key=f"{run_id}:given-up",
                 incident_id=stored.run.incident_id,
@@ -265,10 +259,10 @@ class Recorder:
             self._known = (now, after)
         self._advance_incident(tx, run, runbook, after, event)
         if state is not None and any(step.is_waiting for step in state.steps.values()):
-            self._close_asks(tx, run, after, event)  # nothing else is asked about
-        self._queue_notices(tx, run, event)
+            asks.close_asks(tx, run, after, event)  # nothing else is asked about
+        asks.queue_notices(tx, run, event)
         if isinstance(event, events.Overridden) and after.step(event.step).overridden:
-            self._announce_override(tx, tx.incident(run.incident_id), run, event)
+            asks.announce_override(tx, tx.incident(run.incident_id), run, event, self._announce_in)
         return Position(stored.events + 1, commands), after
 
     # --- what goes with an event ---------------------------------------------------------------
@@ -303,106 +297,12 @@ class Recorder:
         )
         tx.save_incident(incident.model_copy(update={"status": reached}))
 
-    def _close_asks(self, tx: Transaction, run: Run, state: RunState, event: Event) -> None:
-        """Close every question that the run no longer waits for; show progress on the others."""
-        for ask in tx.open_asks(run.id):
-            if ask.kind == "review":
-                continue  # it outlives the run
-            step = state.step(ask.step_id)
-            # Version 0.1 asked about the plan alone.
-            digest = step.card or (step.plan.digest if step.plan else "")
-            open_still = step.status is _ASK_STATUS[ask.kind] and (
-                ask.kind != "approval" or digest == ask.digest
-            )
-            card = Message.model_validate(ask.body["card"])
-            if open_still:
-                if step.approvals and isinstance(event, events.Approved):
-                    text = (
-                        f"{len(step.approvals)} of {ask.required} approved: "
-                        f"{', '.join(step.approvals)}"
-                    )
-                    self._update_ask(tx, ask, cards.progress(card, text), event.at)
-                continue
-            text = _ending(event, step.note)
-            tx.save_ask(ask.model_copy(update={"closed": text}))
-            self.close_card(tx, ask, text)
-
-    def close_card(self, tx: Transaction, ask: Ask, text: str) -> None:
-        """Let a question's message say how it ended."""
-        card = Message.model_validate(ask.body["card"])
-        self._update_ask(tx, ask, cards.closed(card, text), self._clock.now())
-
-    def _update_ask(self, tx: Transaction, ask: Ask, card: Message, at: datetime) -> None:
-        key = ask_key(ask)
-        parcel = Parcel(
-            key=f"{key}:update",
-            incident_id=ask.incident_id,
-            run_id=ask.run_id,
-            step_id=ask.step_id,
-            kind="update",
-            message=card,
-            target_key=key,
-        )
-        tx.put_parcel(parcel, at, replace=True)
-
-    def _queue_notices(self, tx: Transaction, run: Run, event: Event) -> None:
-        if isinstance(event, events.Applied):
-            for notice in event.outcome.notices:
-                tx.put_parcel(_notice_parcel(run, event.step, notice), event.at)
-
-    def _queue_card(
-        self, tx: Transaction, incident: Incident, run: Run, state: RunState, at: datetime
-    ) -> None:
-        """Put the live message into the outbox, and what will rewrite it."""
-        card = cards.run_card(incident, run, self.runbook_of(run), state)
-        key = live_key(run.id)
-        first = Parcel(
-            key=key, incident_id=run.incident_id, run_id=run.id, kind="post", message=card
-        )
-        changes = {"key": f"{key}:update", "kind": "update", "target_key": key}
-        tx.put_parcel(first, at)
-        tx.put_parcel(first.model_copy(update=changes), at, sent=True)
-
     def live_card(self, tx: Transaction, run_id: str) -> Message:
         """Return what a run's live message says now."""
         stored = tx.run(run_id)
         state = RunState.model_validate(stored.state)
         incident = tx.incident(stored.run.incident_id)
         return cards.run_card(incident, stored.run, self.runbook_of(stored.run), state)
-
-    def _announce_override(
-        self, tx: Transaction, incident: Incident, run: Run, event: events.Overridden
-    ) -> None:
-        """Tell everybody that the glass was broken, and ask somebody else for a review."""
-        asked = next(a for a in reversed(tx.asks(run.id)) if a.step_id == event.step)
-        review = Ask(
-            token=secrets.token_urlsafe(24),
-            incident_id=incident.id,
-            run_id=run.id,
-            step_id=event.step,
-            kind="review",
-            groups=asked.groups,
-            excluded=(event.by,),
-            asked_at=event.at,
-            body={"by": event.by, "reason": event.reason},
-        )
-        card = cards.review_card(incident, review, event)
-        review = review.model_copy(update={"body": {**review.body, "card": card.model_dump()}})
-        tx.add_ask(review)
-        keys = {ask_key(review): "", f"{ask_key(review)}:announced": self._announce_in}
-        for key, to in keys.items():
-            if to is not None:
-                message = card if not to else cards.override_card(incident, event)
-                parcel = Parcel(
-                    key=key,
-                    incident_id=incident.id,
-                    run_id=run.id,
-                    step_id=event.step,
-                    kind="post",
-                    to=to,
-                    message=message,
-                )
-                tx.put_parcel(parcel, event.at)
 
     def ask(self, run_id: str, position: int, command: Question) -> Position:
         """Put a question before people: the ask, its message and the event, in one transaction."""
@@ -414,44 +314,11 @@ class Recorder:
             incident = tx.incident(stored.run.incident_id)
             state = state or RunState.model_validate(stored.state)
             if isinstance(command, Remind):
-                self._remind(tx, incident, stored.run, command, now)
+                asks.remind(tx, incident, stored.run, command, now)
                 reminded = events.Reminded(at=now, step=command.step)
                 return self.take(tx, stored, reminded, state)
-            ask = _ask_of(command, stored.run, now)
-            card = _card_of(incident, command, ask)
-            ask = ask.model_copy(update={"body": {**ask.body, "card": card.model_dump()}})
-            tx.add_ask(ask)
-            parcel = Parcel(
-                key=ask_key(ask),
-                incident_id=incident.id,
-                run_id=run_id,
-                step_id=ask.step_id,
-                kind="post",
-                message=card,
-            )
-            tx.put_parcel(parcel, now)
+            asks.put_question(tx, incident, stored.run, command, now)
             return self.take(tx, stored, events.Asked(at=now, step=command.step), state)
-
-    def _remind(
-        self, tx: Transaction, incident: Incident, run: Run, command: Remind, now: datetime
-    ) -> None:
-        """Say once more that a question waits. Without an open question there is nothing to say."""
-        for ask in tx.open_asks(run.id):
-            if ask.step_id == command.step and ask.kind == "answer":
-                parcel = Parcel(
-                    key=f"{ask_key(ask)}:reminder:{command.number}",
-                    incident_id=incident.id,
-                    run_id=run.id,
-                    step_id=command.step,
-                    kind="post",
-                    message=cards.reminder_card(incident, ask, command, now),
-                )
-                tx.put_parcel(parcel, now)
-
-
-def ask_key(ask: Ask) -> str:
-    """The outbox key of a question's message."""
-    return f"{ask.run_id}:{ask.step_id}:ask:{ask.token[:8]}"
 
 
 def position_of(stored: StoredRun) -> Position:
@@ -460,84 +327,9 @@ def position_of(stored: StoredRun) -> Position:
     return Position(stored.events, commands)
 
 
-def _ask_of(command: AskApproval | AskPerson | AskDecision, run: Run, now: datetime) -> Ask:
-    common: dict[str, Any] = {
-        "token": secrets.token_urlsafe(24),
-        "incident_id": run.incident_id,
-        "run_id": run.id,
-        "step_id": command.step,
-        "asked_at": now,
-    }
-    match command:
-        case AskApproval():
-            return Ask(
-                **common,
-                kind="approval",
-                digest=command.digest or command.plan.digest,
-                groups=command.groups,
-                excluded=command.excluded,
-                required=command.required,
-                expires_at=command.expires_at,
-                body={"summary": command.plan.summary, "break_glass": command.break_glass},
-            )
-        case AskPerson():
-            return Ask(
-                **common,
-                kind="answer",
-                expires_at=command.expires_at,
-                groups=(command.assignee,) if command.assignee else (),
-                body={"ask": command.ask, "fields": command.fields},
-            )
-        case AskDecision():
-            return Ask(**common, kind="decision", body={"choices": list(command.choices)})
-
-
-def _card_of(
-    incident: Incident, command: AskApproval | AskPerson | AskDecision, ask: Ask
-) -> Message:
-    match command:
-        case AskApproval():
-            return cards.approval_card(incident, command, ask)
-        case AskPerson():
-            return cards.answer_card(incident, command, ask)
-        case AskDecision():
-            return cards.decision_card(incident, command, ask)
-
-
-def _notice_parcel(run: Run, step_id: str, notice: Notice) -> Parcel:
-    return Parcel(
-        key=f"{run.id}:{step_id}:notice:{notice.key}",
-        incident_id=run.incident_id,
-        run_id=run.id,
-        step_id=step_id,
-        kind="email" if notice.way == "email" else "post",
-        to=notice.to,
-        audience=notice.audience,
-        message=Message(title=notice.subject, paragraphs=(notice.text,)),
-    )
-
-
 def _actor(event: Event) -> str:
     match event:
         case events.RunStarted():
             return event.origin.actor
         case _:
             return str(getattr(event, "by", "firedoor"))
-
-
-def _ending(event: Event, note: str) -> str:
-    match event:
-        case events.Approved():
-            return f"Approved by {event.by}."
-        case events.Rejected():
-            return f"Rejected by {event.by}{': ' + event.reason if event.reason else ''}."
-        case events.Answered():
-            return f"Answered by {event.by}."
-        case events.Decided():
-            return f"Decided by {event.by}: {event.choice}."
-        case events.Cancelled():
-            return f"The run was cancelled by {event.by}."
-        case events.Overridden():
-            return f"Glass broken by {event.by}: {event.reason}"
-        case _:
-            return note or "No longer asked."
