@@ -9,10 +9,14 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from bot.errors import BadInput, StoreUnavailable
+from bot.errors import BadInput, LeaseLost, StoreUnavailable
+from bot.model.ask import Parcel
+from bot.model.incident import Origin, Severity
 from bot.model.journal import verify_chain
+from bot.model.message import Message
 from bot.store import SqlStore
 from bot.store import group as group_module
+from bot.store.transaction import SqlTransaction
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -31,7 +35,7 @@ class Crowd:
         self.raised: dict[str, BaseException] = {}
         self.returned: list[str] = []
 
-    def write(self, *writers: tuple[str, Callable[[object], None]]) -> None:
+    def write(self, *writers: tuple[str, Callable[[SqlTransaction], None]]) -> None:
         """Let all of them write at once, in any order; the first waits for the others to come."""
         group = self._store._writers
         threads = [threading.Thread(target=self._one, args=writer) for writer in writers]
@@ -46,15 +50,35 @@ class Crowd:
             for thread in threads:
                 thread.join(30)
 
-    def _one(self, name: str, work: Callable[[object], None]) -> None:
+    def _one(self, name: str, work: Callable[[SqlTransaction], None]) -> None:
         try:
             with self._store.begin() as tx:
-                tx.append(at=NOON, kind=name, body={})
+                if name:
+                    tx.append(at=NOON, kind=name, body={})
                 work(tx)
         except BaseException as error:
             self.raised[name] = error
         else:
             self.returned.append(name)
+
+
+def parcel(key: str) -> Parcel:
+    return Parcel(key=key, incident_id="INC-1", kind="post", message=Message(title=key))
+
+
+def open_incident(tx: SqlTransaction) -> str:
+    return tx.add_incident(key="k", title="One", severity=Severity.SEV2, at=NOON).id
+
+
+def add_run(tx: SqlTransaction, incident_id: str) -> str:
+    return tx.add_run(
+        incident_id=incident_id,
+        runbook_id="book",
+        runbook_digest="d" * 64,
+        runbook_text="id: book\n",
+        origin=Origin(kind="person", actor="cli:sam"),
+        at=NOON,
+    ).id
 
 
 def nothing(_tx: object) -> None:
@@ -101,8 +125,8 @@ class TestAlone:
         Also those that the database has seen already.
         """
 
-        def fail(tx: object) -> None:
-            tx.touch(NOON)  # type: ignore[attr-defined]  # written at once
+        def fail(tx: SqlTransaction) -> None:
+            tx.touch(NOON)  # written at once
             raise BadInput("It is wrong; nothing was done. Mend it.")
 
         crowd = Crowd(store)
@@ -118,8 +142,8 @@ class TestAlone:
         """
         seen: list[int] = []
 
-        def count(tx: object) -> None:
-            seen.append(len(tx.records()))  # type: ignore[attr-defined]
+        def count(tx: SqlTransaction) -> None:
+            seen.append(len(tx.records()))
 
         Crowd(store).write(("a", count), ("b", count))
 
@@ -139,6 +163,73 @@ class TestAlone:
         assert isinstance(crowd.raised["bad"], BadInput)
 
         assert kinds(store) == []
+
+
+class TestNewRows:
+    """They are put off as changes are."""
+
+    def test_one_is_there_before_it_is_changed(self, store: SqlStore) -> None:
+        """
+        Whatever was changed first in the same transaction.
+        """
+        with store.begin() as tx:
+            tx.put_parcel(parcel("old"), NOON, sent=True)
+
+        def again(tx: SqlTransaction) -> None:
+            tx.send_again("old", NOON)
+
+        def both(key: str) -> Callable[[SqlTransaction], None]:
+            def put(tx: SqlTransaction) -> None:
+                tx.put_parcel(parcel(key), NOON, sent=True)
+                tx.send_again(key, NOON)
+
+            return put
+
+        Crowd(store).write(("a", again), *((key, both(key)) for key in "bcde"))
+
+        with store.read() as tx:
+            due = {stored.parcel.key for stored in tx.due_parcels(NOON, 10)}
+        assert due == {"old", *"bcde"}
+
+    def test_incidents_and_runs_of_many_writers_are_numbered_without_a_gap(
+        self, store: SqlStore
+    ) -> None:
+        """
+        Also beside one that fails.
+        """
+        runs: list[str] = []
+
+        def start(tx: SqlTransaction) -> None:
+            incident_id = open_incident(tx)
+            runs.extend(add_run(tx, incident_id) for _ in range(2))
+
+        def fail(tx: SqlTransaction) -> None:
+            add_run(tx, open_incident(tx))
+            raise BadInput("It is wrong; nothing was done. Mend it.")
+
+        crowd = Crowd(store)
+        crowd.write(("a", start), ("bad", fail), ("b", start))
+
+        assert isinstance(crowd.raised["bad"], BadInput)
+        with store.read() as tx:
+            kept = [run.id for run in tx.runs()]
+        assert sorted(kept) == ["INC-1-R1", "INC-1-R2", "INC-2-R1", "INC-2-R2"] == sorted(runs)
+
+    def test_a_lease_that_is_gone_takes_nobody_else_down(self, store: SqlStore) -> None:
+        """
+        Giving a run back is tried without a way back of its own.
+        """
+        with store.begin() as tx:
+            run_id = add_run(tx, open_incident(tx))
+
+        def release(tx: SqlTransaction) -> None:
+            tx.release(run_id, fence=7, due_at=None)
+
+        crowd = Crowd(store)
+        crowd.write(("a", nothing), ("", release), ("b", nothing))
+
+        assert isinstance(crowd.raised[""], LeaseLost)
+        assert kinds(store) == ["a", "b", "first"]
 
 
 class TestLost:
@@ -190,7 +281,7 @@ class TestBrokenTransaction:
         """
 
         def break_it(tx: object) -> None:
-            tx._execute(statement, {})  # type: ignore[attr-defined]
+            tx._execute(statement, {})
 
         crowd = Crowd(store)
         try:
@@ -210,10 +301,10 @@ class TestBrokenTransaction:
         """
 
         def half(tx: object) -> None:
-            tx.append(at=NOON, kind="half", body={}, actor="\ud800")  # type: ignore[attr-defined]
+            tx.append(at=NOON, kind="half", body={}, actor="\ud800")
 
         def nul(tx: object) -> None:
-            tx.append(at=NOON, kind="nul", body={}, actor="a\0b")  # type: ignore[attr-defined]
+            tx.append(at=NOON, kind="nul", body={}, actor="a\0b")
 
         crowd = Crowd(store)
         crowd.write(("a", nothing), ("half", half), ("nul", nul), ("b", nothing))
@@ -231,7 +322,7 @@ class TestBrokenTransaction:
 
         def lose(tx: object) -> None:
             table = sa.table("no_such_table", sa.column("x"))
-            tx._execute(table.insert(), {"x": "secret-token"})  # type: ignore[attr-defined]
+            tx._execute(table.insert(), {"x": "secret-token"})
 
         monkeypatch.setattr(
             sa.NestedTransaction,
