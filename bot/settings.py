@@ -203,6 +203,7 @@ class Settings(_Part):
     slack: Slack | None = None
     email: Email | None = None
     groups: dict[str, tuple[str, ...]] = {}
+    people: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
     stakeholders: tuple[Stakeholder, ...] = ()
     gateways: dict[str, EnvoySettings] = {}
     logs: dict[str, LogSettings] = {}
@@ -219,6 +220,17 @@ class Settings(_Part):
     @classmethod
     def _lists(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         return tuple(_absolute(item, info) for item in value)
+
+    @field_validator("people")
+    @classmethod
+    def _people(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        names: dict[str, str] = {}
+        for name, ids in value.items():
+            for each in ids:
+                other = names.setdefault(each.removeprefix("slack:"), name)
+                if other != name:
+                    raise ValueError(f"{each} is {other} and {name}; an id is of one person")
+        return value
 
     @property
     def state(self) -> Path:

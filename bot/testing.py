@@ -243,6 +243,7 @@ class World:
         runbooks: Sequence[Runbook] = (),
         endpoints: Mapping[str, Endpoint] | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
+        people: Mapping[str, Sequence[str]] | None = None,
         connections: Mapping[tuple[type, str], object] | None = None,
         secrets: Sequence[str] = (),
         gateways: Mapping[str, Gateway] | None = None,
@@ -299,7 +300,7 @@ class World:
         if is_driven_inline:
             self.runner.driver = driver
             driver.find_unreadable(self.store)
-        group_members = Groups(groups or {})
+        group_members = Groups(groups or {}, people)
         self.service = Service(
             store=self.store,
             clock=self.clock,

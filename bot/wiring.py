@@ -253,7 +253,7 @@ def build(
         desk=desk,
         postmortem=postmortems.desk,
     )
-    groups = Groups(settings.groups)
+    groups = Groups(settings.groups, settings.people)
     loaded = runbooks(settings)
     return Service(
         store=store,
@@ -289,7 +289,7 @@ def build(
             )
             for kinds in (CHAT_KINDS, MAIL_KINDS)
         ),
-        checks=_checks(systems) | {"runbooks": lambda: _check_groups(settings, loaded)},
+        checks=_checks(systems) | {"runbooks": lambda: _check_groups(groups, loaded)},
     )
 
 
@@ -321,7 +321,7 @@ def _checks(systems: Systems) -> dict[str, Callable[[], str]]:
     return checks
 
 
-def _check_groups(settings: Settings, loaded: Mapping[str, Runbook]) -> str:
+def _check_groups(groups: Groups, loaded: Mapping[str, Runbook]) -> str:
     """Check that every approval can be given.
 
     Raises:
@@ -331,14 +331,12 @@ def _check_groups(settings: Settings, loaded: Mapping[str, Runbook]) -> str:
         f"{book.id}, step {step.id}: {step.approval.required} of {', '.join(step.approval.groups)}"
         for book in loaded.values()
         for step in book.every_step()
-        if step.approval
-        and len({m for g in step.approval.groups for m in settings.groups.get(g, ())})
-        < step.approval.required
+        if step.approval and len(groups.members(step.approval.groups)) < step.approval.required
     ]
     short += [
         f"{book.id}: its owners {', '.join(book.owners)}"
         for book in loaded.values()
-        if not any(settings.groups.get(owner) for owner in book.owners)
+        if not groups.members(book.owners)
     ]
     if short:
         raise BadInput(

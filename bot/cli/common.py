@@ -41,9 +41,9 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def me() -> Person:
+def me(service: Service) -> Person:
     """Who runs this process, by its user id: names in the environment could be anybody's."""
-    return Person(actor=f"cli:{pwd.getpwuid(os.getuid()).pw_name}")
+    return service.groups.person(f"cli:{pwd.getpwuid(os.getuid()).pw_name}")
 
 
 def chat_of(settings: Settings) -> Chat | None:

@@ -52,8 +52,8 @@ def list_(ctx: click.Context, everything: bool, as_json: bool) -> None:
 def extend(ctx: click.Context, containment: str, ttl: str) -> None:
     """Let CONTAINMENT expire TTL (such as 2h) from now."""
     with attached(ctx) as service:
-        service.check_known(me())
-        extended = service.desk.extend(containment, _seconds(ttl), me().actor)
+        service.check_known(me(service))
+        extended = service.desk.extend(containment, _seconds(ttl), me(service).actor)
     console.print(f"{containment} expires at {extended.expires_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
@@ -63,8 +63,8 @@ def extend(ctx: click.Context, containment: str, ttl: str) -> None:
 def lift(ctx: click.Context, containment: str) -> None:
     """End CONTAINMENT now and reopen what only it held."""
     with attached(ctx) as service:
-        service.check_known(me())
-        gateways = service.desk.release([containment], me().actor)
+        service.check_known(me(service))
+        gateways = service.desk.release([containment], me(service).actor)
         if is_driven(settings_of(ctx)):
             console.print(f"{containment} is lifted; the serving process converges the gateway.")
             return

@@ -20,7 +20,7 @@ def approve(ctx: click.Context, run: str, step: str | None) -> None:
     """Approve the plan that RUN waits for."""
     with attached(ctx) as service:
         ask = service.people.ask_of_step(run, step, "approval")
-        click.echo(service.people.approve(ask.token, me()))
+        click.echo(service.people.approve(ask.token, me(service)))
 
 
 @click.command()
@@ -32,7 +32,7 @@ def reject(ctx: click.Context, run: str, step: str | None, reason: str) -> None:
     """Reject the plan that RUN waits for."""
     with attached(ctx) as service:
         ask = service.people.ask_of_step(run, step, "approval")
-        click.echo(service.people.reject(ask.token, me(), reason))
+        click.echo(service.people.reject(ask.token, me(service), reason))
 
 
 @click.command()
@@ -44,7 +44,7 @@ def answer(ctx: click.Context, run: str, values: tuple[str, ...], step: str | No
     """Answer the question that RUN waits for."""
     with attached(ctx) as service:
         ask = service.people.ask_of_step(run, step, "answer")
-        click.echo(service.people.answer(ask.token, me(), pairs(values)))
+        click.echo(service.people.answer(ask.token, me(service), pairs(values)))
 
 
 @click.command()
@@ -57,7 +57,7 @@ def decide(ctx: click.Context, run: str, choice: str, step: str | None) -> None:
     with attached(ctx) as service:
         ask = service.people.ask_of_step(run, step, "decision")
         chosen = cast("Literal['retry', 'skip', 'stop', 'done']", choice)
-        click.echo(service.people.decide(ask.token, me(), chosen))
+        click.echo(service.people.decide(ask.token, me(service), chosen))
 
 
 @click.command()
@@ -69,7 +69,7 @@ def override(ctx: click.Context, run: str, step: str | None, reason: str) -> Non
     """Break the glass: let RUN go on without the approval it waits for."""
     with attached(ctx) as service:
         ask = service.people.ask_of_step(run, step, "approval")
-        click.echo(service.people.override(ask.token, me(), reason))
+        click.echo(service.people.override(ask.token, me(service), reason))
 
 
 @click.command()
@@ -81,7 +81,7 @@ def review(ctx: click.Context, run: str, step: str, finding: str) -> None:
     """Review the glass that somebody broke at STEP of RUN."""
     with attached(ctx) as service:
         ask = service.people.review_of_step(run, step)
-        click.echo(service.people.review(ask.token, me(), finding))
+        click.echo(service.people.review(ask.token, me(service), finding))
 
 
 def pairs(values: tuple[str, ...]) -> dict[str, str]:

@@ -53,15 +53,15 @@ def run(
     settings = settings_of(ctx)
     log_to_stderr(settings, level=30)
     end_on_terminate()
-    wish = StartRun(
-        runbook_id=runbook,
-        inputs=pairs(inputs),
-        origin=Origin(kind="person", actor=me().actor),
-        incident_id=incident,
-    )
     opened = attached(ctx) if detach or is_driven(settings) else engine(settings)
     with opened as service:
-        service.check_start(wish, me())
+        wish = StartRun(
+            runbook_id=runbook,
+            inputs=pairs(inputs),
+            origin=Origin(kind="person", actor=me(service).actor),
+            incident_id=incident,
+        )
+        service.check_start(wish, me(service))
         started = service.incidents.start(wish)
         if detach:
             print_json({"incident": started.incident.id, "run": started.run.id})

@@ -80,7 +80,7 @@ def plan(ctx: click.Context, runbook: str, inputs: tuple[str, ...], as_json: boo
         book = service.incidents.runbook(runbook)
         now = service.clock.now()
         bound = bind(book, pairs(inputs), service.incidents.endpoints, now)
-        steps = service.foresee(book, bound, me())
+        steps = service.foresee(book, bound, me(service))
     if as_json:
         print_json(
             {

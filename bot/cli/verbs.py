@@ -20,7 +20,7 @@ def cancel(ctx: click.Context, run: str, reason: str, undo: bool) -> None:
     Called again, nobody is waited for any more: what is left of `always` is not run.
     """
     with attached(ctx) as service:
-        click.echo(service.people.cancel(run, me(), reason, undo=undo))
+        click.echo(service.people.cancel(run, me(service), reason, undo=undo))
 
 
 @click.command()
@@ -30,7 +30,7 @@ def cancel(ctx: click.Context, run: str, reason: str, undo: bool) -> None:
 def undo(ctx: click.Context, run: str, reason: str) -> None:
     """Take every change of RUN back, the last one first; also after its end."""
     with attached(ctx) as service:
-        click.echo(service.people.undo(run, me(), reason))
+        click.echo(service.people.undo(run, me(service), reason))
 
 
 @click.command()
@@ -40,7 +40,7 @@ def undo(ctx: click.Context, run: str, reason: str) -> None:
 def pause(ctx: click.Context, run: str, reason: str) -> None:
     """Hold RUN: its current effect is brought to its end, nothing more begins."""
     with attached(ctx) as service:
-        click.echo(service.people.pause(run, me(), reason))
+        click.echo(service.people.pause(run, me(service), reason))
 
 
 @click.command()
@@ -49,7 +49,7 @@ def pause(ctx: click.Context, run: str, reason: str) -> None:
 def resume(ctx: click.Context, run: str) -> None:
     """Let a paused RUN go on."""
     with attached(ctx) as service:
-        click.echo(service.people.resume(run, me()))
+        click.echo(service.people.resume(run, me(service)))
 
 
 @click.command()
@@ -60,7 +60,7 @@ def resume(ctx: click.Context, run: str) -> None:
 def skip(ctx: click.Context, run: str, step: str, reason: str) -> None:
     """Pass over a STEP of RUN that has not begun, or that waits."""
     with attached(ctx) as service:
-        click.echo(service.people.skip(run, step, me(), reason))
+        click.echo(service.people.skip(run, step, me(service), reason))
 
 
 @click.command()
@@ -70,7 +70,7 @@ def skip(ctx: click.Context, run: str, step: str, reason: str) -> None:
 def retry(ctx: click.Context, run: str, step: str) -> None:
     """Try the failed STEP of RUN again now."""
     with attached(ctx) as service:
-        click.echo(service.people.retry(run, step, me()))
+        click.echo(service.people.retry(run, step, me(service)))
 
 
 @click.command()
@@ -83,4 +83,4 @@ def rerun(ctx: click.Context, run: str, step: str) -> None:
     A live RUN is ended for it, with its changes as they are.
     """
     with attached(ctx) as service:
-        click.echo(f"{service.incidents.rerun(run, step, me()).id} is running.")
+        click.echo(f"{service.incidents.rerun(run, step, me(service)).id} is running.")

@@ -15,13 +15,29 @@ class Person(Frozen):
 
 
 class Groups:
-    """Who is in which group. Entries without a prefix are Slack user ids."""
+    """Who is in which group. Ids without a prefix are Slack user ids."""
 
-    def __init__(self, groups: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        people: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """
+        Args:
+            people: All ids of one human, so that they count once wherever they speak: a name, which
+                says nothing here, to ids as the doors give them.
+        """
+        self._same = {
+            _prefixed(each): _known_as(ids) for ids in (people or {}).values() for each in ids
+        }
         self._members = {
-            name: frozenset(m if ":" in m else f"slack:{m}" for m in members)
+            name: frozenset(self.person(_prefixed(member)).actor for member in members)
             for name, members in groups.items()
         }
+
+    def person(self, actor: str) -> Person:
+        """Return who speaks: one and the same person at whichever door."""
+        return Person(actor=self._same.get(actor, actor))
 
     def members(self, groups: Iterable[str]) -> tuple[str, ...]:
         """Return everybody in any of these groups."""
@@ -38,3 +54,13 @@ class Groups:
                 f"{person.actor} is in no group of firedoor.yaml; nothing was done. "
                 "Ask a responder, or have yourself added under `groups`."
             )
+
+
+def _prefixed(member: str) -> str:
+    return member if ":" in member else f"slack:{member}"
+
+
+def _known_as(ids: Sequence[str]) -> str:
+    """Return the id that stands for all: the Slack one, if any, since it can be mentioned."""
+    prefixed = [_prefixed(each) for each in ids]
+    return next((each for each in prefixed if each.startswith("slack:")), prefixed[0])

@@ -112,7 +112,7 @@ class SlackDoor:
         ack()
         action = body["actions"][0]
         verb = action["action_id"].removeprefix(blocks.ACTION_PREFIX)
-        token, person = action["value"], _person(body)
+        token, person = action["value"], self._person(body)
         if verb == "approve":
             self._work(body, lambda: self._say(body, self._service.people.approve(token, person)))
         else:
@@ -141,10 +141,10 @@ class SlackDoor:
         wish = StartRun(
             runbook_id=runbook_id,
             inputs=blocks.form_values(body["view"]),
-            origin=Origin(kind="person", actor=_person(body).actor),
+            origin=Origin(kind="person", actor=self._person(body).actor),
         )
         try:
-            self._service.check_start(wish, _person(body))
+            self._service.check_start(wish, self._person(body))
         except FiredoorError as error:
             ack(response_action="errors", errors={_first_input(body["view"]): str(error)})
             return
@@ -155,7 +155,7 @@ class SlackDoor:
     def _on_answer(self, ack: Ack, body: Body) -> None:
         token, values = body["view"]["private_metadata"], blocks.form_values(body["view"])
         try:
-            self._service.people.answer(token, _person(body), values)
+            self._service.people.answer(token, self._person(body), values)
         except FiredoorError as error:
             ack(response_action="errors", errors={_first_input(body["view"]): str(error)})
         else:
@@ -176,7 +176,7 @@ class SlackDoor:
         """Take a form of one text: by its token, from this person."""
         token, values = body["view"]["private_metadata"], blocks.form_values(body["view"])
         try:
-            call(token, _person(body), str(values.get(field, "")))
+            call(token, self._person(body), str(values.get(field, "")))
         except FiredoorError as error:
             ack(response_action="errors", errors={field: str(error)})
         else:
@@ -261,9 +261,13 @@ class SlackDoor:
             case "timeline" if words:
                 return "\n".join(reports.timeline_lines(words[0])[-30:])
             case _ if words:
-                return self._verb(verb, words, _person(body))
+                return self._verb(verb, words, self._person(body))
             case _:
                 return HELP
+
+    def _person(self, body: Body) -> Person:
+        user = (body.get("user") or {}).get("id") or body.get("user_id")
+        return self._service.groups.person(f"slack:{user}")
 
     def _verb(self, verb: str, words: list[str], person: Person) -> str:
         """Say a verb to a run: ``RUN [reason]``, or ``RUN STEP [reason]``."""
@@ -286,11 +290,6 @@ class SlackDoor:
                 return f"{self._service.incidents.rerun(run_id, step_id, person).id} is running."
             case _:
                 return HELP
-
-
-def _person(body: Body) -> Person:
-    user = (body.get("user") or {}).get("id") or body.get("user_id")
-    return Person(actor=f"slack:{user}")
 
 
 def _first_input(view: Body) -> str:

@@ -343,6 +343,7 @@ class Company:
     secrets: Sequence[str] = ()
     announce_in: str | None = None
     store_url: str | None = None
+    people: Mapping[str, Sequence[str]] | None = None
     _world: World | None = None
 
     @property
@@ -369,6 +370,7 @@ class Company:
                 runbooks=self.runbooks,
                 endpoints=ENDPOINTS,
                 groups=GROUPS,
+                people=self.people,
                 clock=self.clock,
                 gateway=self.gateway,
                 chat=self.chat,

@@ -41,6 +41,21 @@ def message(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
+class TestPeople:
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("people: {sam: [U0SAM], kim: [cli:kim, slack:U0SAM]}", "an id is of one person"),
+            ("people: {sam: []}", "at least 1"),
+        ],
+    )
+    def test_an_id_is_of_one_person_and_a_person_has_one(self, folder, text, says):
+        """
+        Else it could not be told who has agreed.
+        """
+        assert says in message(folder, text)
+
+
 class TestPaths:
     def test_they_are_relative_to_the_file(self, folder, monkeypatch, tmp_path_factory):
         """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from bot.cli.common import me
 from bot.cli.main import cli, main
 from bot.errors import FiredoorError, ProviderUnreachable
 from bot.model.incident import RunStatus
@@ -52,7 +55,7 @@ class Terminal:
         def attached(_ctx: Any) -> Iterator[Any]:
             yield company.world.service
 
-        def me() -> Person:
+        def me(_service: object) -> Person:
             return self.person
 
         for module in ("people", "verbs", "incidents", "runbooks"):
@@ -150,7 +153,7 @@ class TestWhatIsPrinted:
         people.reject(token, SAM, "no \x1b[2J\u202egood")
         monkeypatch.setattr("sys.argv", ["firedoor", "approve", RUN])
         monkeypatch.setattr(people, "ask_of_step", lambda *_: people.find_ask(token))
-        monkeypatch.setattr("bot.cli.people.me", lambda: TARIQ)
+        monkeypatch.setattr("bot.cli.people.me", lambda _service: TARIQ)
 
         with pytest.raises(SystemExit) as ended:
             main()
@@ -315,3 +318,15 @@ class TestPlan:
         terminal.company.outside.fail["set.observe"] = [ProviderUnreachable("Down.")]
 
         terminal("plan", "book", by=IRIS, code=3)
+
+
+def test_a_user_of_the_machine_is_known_as_the_human_who_they_are(tmp_path):
+    """
+    As ``people`` says; whoever is not named there is only that user.
+    """
+    user = pwd.getpwuid(os.getuid()).pw_name
+    company = Company(tmp_path, [text_of(STEPS)])
+    assert me(company.world.service).actor == f"cli:{user}"
+
+    company = Company(tmp_path, [text_of(STEPS)], people={"sam": [f"cli:{user}", "U0SAM"]})
+    assert me(company.world.service) == SAM

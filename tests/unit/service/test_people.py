@@ -399,6 +399,19 @@ class TestGroups:
         assert groups.of("cli:U1") == ()
         assert groups.members(["a", "b", "none"]) == ("cli:sam", "slack:U1")
 
+    def test_one_human_is_one_person_at_every_door(self):
+        """
+        Known by the Slack id, which can be mentioned; somebody else's id stays what it is.
+        """
+        people = {"sam": ["cli:sam", "U1"], "kim": ["cli:kim"]}
+        groups = Groups({"a": ["cli:sam", "U1", "cli:kim"], "b": ["cli:sam"]}, people)
+
+        assert groups.person("cli:sam").actor == groups.person("slack:U1").actor == "slack:U1"
+        assert groups.person("cli:kim").actor == "cli:kim"
+        assert groups.person("slack:U2").actor == "slack:U2"
+        assert groups.members(["a", "b"]) == ("cli:kim", "slack:U1")
+        assert groups.of(groups.person("cli:sam").actor) == ("a", "b")
+
     def test_the_companys_groups_are_known(self, waiting):
         """
         A responder is someone in a group.

@@ -91,6 +91,21 @@ def slack(tmp_path: Path) -> Iterator[Slack]:
     company.restart()
 
 
+class TestWhoSpeaks:
+    def test_who_began_a_run_by_another_door_does_not_approve_it(self, tmp_path):
+        """
+        One human is one person, whichever door they use.
+        """
+        company = Company(tmp_path, [text_of(STEPS)], people={"tariq": ["U0TARIQ", "cli:tariq"]})
+        company.start(company.world.service.groups.person("cli:tariq"))
+        slack = Slack(company)
+
+        slack.click("approve", company.ask().token, "U0TARIQ")
+
+        assert "started" in slack.client.said[-1]
+        assert company.state().step("b").status is StepStatus.AWAITING_APPROVAL
+
+
 class TestVerbs:
     def test_every_verb_reaches_the_run(self, slack):
         """
