@@ -36,6 +36,9 @@ DRIVE_THREADS = 32
 LOOK_S = 1.0
 """How often the store is asked for what is due even if no news came."""
 
+NEWS_S = 0.2
+"""How long news is waited for at once: whoever ends the worker waits as long."""
+
 BATCH = 200
 
 CLOSE_S = 5.0
@@ -261,7 +264,7 @@ class Worker:
 
     @staticmethod
     def _news_of(signals: Signals) -> tuple[str, ...]:
-        news = signals.wait(LOOK_S)
+        news = signals.wait(NEWS_S)
         if news is None:
             return ()
         return tuple(news) or (_LOOK,)

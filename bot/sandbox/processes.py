@@ -203,8 +203,12 @@ class Processes:
         child = self.child(name)
         if not kill:
             reaper.kill_group(child.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(STOP_TIMEOUT_S)
+        self._end(name, child, STOP_TIMEOUT_S if not kill else 0.0)
+
+    def _end(self, name: str, child: Child, patience_s: float) -> None:
+        """Wait for a child that was told to end, then kill what is left of it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(patience_s)
         # Also after a polite end: the group may hold processes that the child started.
         reaper.kill_group(child.pid, signal.SIGKILL)
         child.process.wait()
@@ -213,11 +217,16 @@ class Processes:
                 self._tell_reaper(f"-{child.pid}\n")
 
     def stop_all(self) -> None:
-        """Stop every child, last one first, and the reaper. Nothing can be started afterwards."""
+        """Stop every child and the reaper: the last one first, as it needs the others, and those
+        all at once. Nothing can be started afterwards."""
         with self._lock:
-            names = list(self._children)
-        for name in reversed(names):
+            children = list(self._children.items())
+        for name, _ in children[-1:]:
             self.stop(name)
+        for _, child in children[:-1]:
+            reaper.kill_group(child.pid, signal.SIGTERM)
+        for name, child in reversed(children[:-1]):
+            self._end(name, child, STOP_TIMEOUT_S)
         if self._reaper.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._reaper.stdin.close()

@@ -8,6 +8,7 @@ person whatever happens. Slack may deliver twice: the service counts a word once
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,9 @@ from bot.service.people import Person
 from bot.slack import blocks
 
 log = logging.getLogger(__name__)
+
+CLOSE_S = 0.5
+"""How long the library is waited for at the end."""
 
 Body = dict[str, Any]
 
@@ -76,7 +80,11 @@ class SlackDoor:
                 return
 
     def close(self) -> None:
-        self._handler.close()  # type: ignore[no-untyped-call]  # Bolt says nothing
+        # The library waits for its own reading of the socket, for three seconds, in which nothing
+        # is taken any more. Whoever ends the service need not wait for that.
+        closing = threading.Thread(target=self._handler.close, name="slack-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     @property
