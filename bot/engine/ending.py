@@ -41,9 +41,9 @@ def _hold(turn: Turn) -> None:
         flow.sequence(turn, turn.book.steps, root(turn.book, turn.state))
     elif _ending(turn).phase == "always":
         flow.all_of(turn, last(turn.book, turn.state))
-    if turn.state.ending is not None and not was_ending:
-        _hold(turn)
-    flow.let_go(turn)
+    ends_now = turn.state.ending is not None and not was_ending
+    if flow.let_go(turn) or ends_now:
+        _hold(turn)  # the groups around them may be over as well
 
 
 def _how_it_went(turn: Turn, verdict: Verdict) -> tuple[RunStatus, str]:

@@ -65,9 +65,10 @@ def _one(turn: Turn, place: Place) -> Verdict:
     return Verdict.BROKEN if current.ends_sequence else Verdict.DONE
 
 
-def let_go(turn: Turn) -> None:
-    """End what closes though its command was never given out, because the run was held then."""
-    given_out = turn.state.paused or {}
+def let_go(turn: Turn) -> bool:
+    """End what closes though its command was never given out, because the run was held then; tell
+    whether there was any."""
+    given_out, has_ended = turn.state.paused or {}, False
     for place in list(every(turn.book, turn.state)):
         current = turn.step(place.key)
         if place.step.is_group or current.status not in (StepStatus.PLANNING, StepStatus.RUNNING):
@@ -78,6 +79,8 @@ def let_go(turn: Turn) -> None:
             has_failed = current.failure is not None
             status = StepStatus.FAILED if has_failed else StepStatus.STOPPED
             turn.close(place, status, note="the run was held, and goes on without it")
+            has_ended = True
+    return has_ended
 
 
 def _group(turn: Turn, place: Place) -> None:

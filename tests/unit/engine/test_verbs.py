@@ -326,6 +326,21 @@ class TestPause:
 
         assert run.state.status is RunStatus.FAILED
 
+    def test_a_group_whose_steps_are_all_let_go_is_over_at_once(self):
+        """
+        Not only when something else comes.
+        """
+        run = Rehearsal(book(parallel(step("a"), step("b"), id_="both")))
+        run.failed("a", error="refused")
+        run.failed("b", error="refused")
+        run.paused()
+        run.decided("a", "retry")
+
+        run.decided("b", "stop")
+
+        assert run.status("a") is StepStatus.FAILED
+        assert run.status("both") is StepStatus.STOPPED
+
     def test_an_undo_under_way_is_finished_and_the_next_waits(self):
         """
         The way back can be held too.
