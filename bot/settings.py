@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from bot.errors import Problem, SettingsInvalid
+from bot.service.groups import actor_of
 
 DEFAULT_FILE = "firedoor.yaml"
 FILE_VARIABLE = "FIREDOOR_CONFIG"
@@ -227,7 +228,7 @@ class Settings(_Part):
         names: dict[str, str] = {}
         for name, ids in value.items():
             for each in ids:
-                other = names.setdefault(each.removeprefix("slack:"), name)
+                other = names.setdefault(actor_of(each), name)
                 if other != name:
                     raise ValueError(f"{each} is {other} and {name}; an id is of one person")
         return value

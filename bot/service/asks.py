@@ -37,30 +37,15 @@ def put_question(
     card = _card_of(incident, command, ask)
     ask = ask.model_copy(update={"body": {**ask.body, "card": card.model_dump()}})
     tx.add_ask(ask)
-    parcel = Parcel(
-        key=ask_key(ask),
-        incident_id=incident.id,
-        run_id=run.id,
-        step_id=ask.step_id,
-        kind="post",
-        message=card,
-    )
-    tx.put_parcel(parcel, now)
+    tx.put_parcel(_about(ask, card), now)
 
 
 def remind(tx: Transaction, incident: Incident, run: Run, command: Remind, now: datetime) -> None:
     """Say once more that a question waits. Without an open question there is nothing to say."""
     for ask in tx.open_asks(run.id):
         if ask.step_id == command.step and ask.kind == "answer":
-            parcel = Parcel(
-                key=f"{ask_key(ask)}:reminder:{command.number}",
-                incident_id=incident.id,
-                run_id=run.id,
-                step_id=command.step,
-                kind="post",
-                message=cards.reminder_card(incident, ask, command, now),
-            )
-            tx.put_parcel(parcel, now)
+            card = cards.reminder_card(incident, ask, command, now)
+            tx.put_parcel(_about(ask, card, f":reminder:{command.number}"), now)
 
 
 def close_asks(tx: Transaction, run: Run, state: RunState, event: Event) -> None:
@@ -94,17 +79,8 @@ def close_card(tx: Transaction, ask: Ask, text: str, at: datetime) -> None:
 
 
 def _update(tx: Transaction, ask: Ask, card: Message, at: datetime) -> None:
-    key = ask_key(ask)
-    parcel = Parcel(
-        key=f"{key}:update",
-        incident_id=ask.incident_id,
-        run_id=ask.run_id,
-        step_id=ask.step_id,
-        kind="update",
-        message=card,
-        target_key=key,
-    )
-    tx.put_parcel(parcel, at, replace=True)
+    update = {"kind": "update", "target_key": _key(ask)}
+    tx.put_parcel(_about(ask, card, ":update").model_copy(update=update), at, replace=True)
 
 
 def announce_override(
@@ -126,20 +102,10 @@ def announce_override(
     card = cards.review_card(incident, review, event)
     review = review.model_copy(update={"body": {**review.body, "card": card.model_dump()}})
     tx.add_ask(review)
-    keys = {ask_key(review): "", f"{ask_key(review)}:announced": announce_in}
-    for key, to in keys.items():
-        if to is not None:
-            message = card if not to else cards.override_card(incident, event)
-            parcel = Parcel(
-                key=key,
-                incident_id=incident.id,
-                run_id=run.id,
-                step_id=event.step,
-                kind="post",
-                to=to,
-                message=message,
-            )
-            tx.put_parcel(parcel, event.at)
+    tx.put_parcel(_about(review, card), event.at)
+    if announce_in is not None:
+        announcement = _about(review, cards.override_card(incident, event), ":announced")
+        tx.put_parcel(announcement.model_copy(update={"to": announce_in}), event.at)
 
 
 def queue_notices(tx: Transaction, run: Run, event: Event) -> None:
@@ -157,7 +123,19 @@ def queue_card(tx: Transaction, run: Run, card: Message, at: datetime) -> None:
     tx.put_parcel(first.model_copy(update=changes), at, sent=True)
 
 
-def ask_key(ask: Ask) -> str:
+def _about(ask: Ask, card: Message, suffix: str = "") -> Parcel:
+    """Return a message about a question, for the incident's channel."""
+    return Parcel(
+        key=f"{_key(ask)}{suffix}",
+        incident_id=ask.incident_id,
+        run_id=ask.run_id,
+        step_id=ask.step_id,
+        kind="post",
+        message=card,
+    )
+
+
+def _key(ask: Ask) -> str:
     """The outbox key of a question's message."""
     return f"{ask.run_id}:{ask.step_id}:ask:{ask.token[:8]}"
 

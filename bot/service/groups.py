@@ -14,6 +14,11 @@ class Person(Frozen):
     actor: str
 
 
+def actor_of(member: str) -> str:
+    """Return an id of the settings as the doors give it: without a prefix, it is Slack's."""
+    return member if ":" in member else f"slack:{member}"
+
+
 class Groups:
     """Who is in which group. Ids without a prefix are Slack user ids."""
 
@@ -28,10 +33,10 @@ class Groups:
                 says nothing here, to ids as the doors give them.
         """
         self._same = {
-            _prefixed(each): _known_as(ids) for ids in (people or {}).values() for each in ids
+            actor_of(each): _known_as(ids) for ids in (people or {}).values() for each in ids
         }
         self._members = {
-            name: frozenset(self.person(_prefixed(member)).actor for member in members)
+            name: frozenset(self.person(actor_of(member)).actor for member in members)
             for name, members in groups.items()
         }
 
@@ -56,11 +61,7 @@ class Groups:
             )
 
 
-def _prefixed(member: str) -> str:
-    return member if ":" in member else f"slack:{member}"
-
-
 def _known_as(ids: Sequence[str]) -> str:
     """Return the id that stands for all: the Slack one, if any, since it can be mentioned."""
-    prefixed = [_prefixed(each) for each in ids]
-    return next((each for each in prefixed if each.startswith("slack:")), prefixed[0])
+    actors = [actor_of(each) for each in ids]
+    return next((each for each in actors if each.startswith("slack:")), actors[0])
