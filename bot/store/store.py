@@ -70,6 +70,8 @@ class SqlStore:
         self._is_postgres = self._url.get_backend_name() == "postgresql"
         opened = partial(self._connected, write=True)
         self._writers = GroupCommit(opened, BUSY_TIMEOUT_MS / 1000, self._check_sound)
+        self.engine: sa.Engine
+        """For whoever looks past the store, in transactions that begin and end as usual."""
         if not self._is_postgres:
             # A reader must not wait for others: that many drives and calls there may be at once.
             self._engine = sa.create_engine(
@@ -77,9 +79,13 @@ class SqlStore:
             )
             sa.event.listen(self._engine, "connect", _on_sqlite_connect)
             self._reading = self._writing = self._beating = self._engine
+            self.engine = self._engine.execution_options()
+            # Only here, on what shares nothing with the store but its connections: one listener
+            # slows every statement down.
+            sa.event.listen(self.engine, "begin", _on_sqlite_begin)
             return
         self._url = self._url.set(drivername="postgresql+psycopg")
-        self._engine = self._postgres(pool_size=10, max_overflow=30)
+        self.engine = self._engine = self._postgres(pool_size=10, max_overflow=30)
         # Not through the pool above: a worker must be able to say that it lives when all wait.
         self._beating = self._postgres(pool_size=1, max_overflow=1, isolation_level="AUTOCOMMIT")
         self._writing = self._postgres(
@@ -118,10 +124,6 @@ class SqlStore:
     @staticmethod
     def _application(worker: str) -> str:
         return f"firedoor:{worker}"
-
-    @property
-    def engine(self) -> sa.Engine:
-        return self._engine
 
     @property
     def is_shared(self) -> bool:
@@ -193,7 +195,6 @@ class SqlStore:
     def _begin_in_database(self, connection: sa.Connection, *, write: bool) -> None:
         """Let one write at a time, from its first statement on; let a reader see one moment."""
         if not self._is_postgres:
-            # Said here, and not by SQLAlchemy's event: one listener slows all statements down.
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
         elif write:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
@@ -305,3 +306,7 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     # FULL: a committed record survives a power cut, not only a crash of ours.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _on_sqlite_begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

@@ -136,6 +136,25 @@ class TestOtherTroubles:
             write_much(file_store)
 
 
+class TestPastTheStore:
+    def test_what_is_written_in_one_block_is_there_as_a_whole_or_not(self, store):
+        """
+        Also by its engine alone, as a repair would.
+        """
+        write_much(store)
+
+        def repair() -> None:
+            with store.engine.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM journal")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            repair()
+
+        with store.read() as tx:
+            assert tx.records()
+
+
 class TestMistakes:
     def test_a_broken_rule_of_the_schema_is_not_a_full_disk(self, store):
         """
