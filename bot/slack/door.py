@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from slack_bolt import Ack, App
+from slack_bolt import Ack, App, BoltResponse
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
@@ -62,6 +62,8 @@ class SlackDoor:
             request_verification_enabled=False,
         )
         self._handler = SocketModeHandler(self._app, app_token, web_client=client)
+        self._is_closing = False
+        self._app.middleware(self._unless_closing)
         self._listen()
 
     def start(self) -> None:
@@ -80,12 +82,20 @@ class SlackDoor:
                 return
 
     def close(self) -> None:
-        # The library waits for its own reading of the socket, for three seconds, in which nothing
-        # is taken any more. Whoever ends the service need not wait for that.
+        """Take nothing more, and disconnect.
+
+        The library waits three seconds for its own reading of the socket, and may still hand on
+        what comes meanwhile. Whoever ends the service does not wait for that, so nothing of it is
+        acknowledged: Slack gives it to another worker, or tells the person that it did not work.
+        """
+        self._is_closing = True
         closing = threading.Thread(target=self._handler.close, name="slack-close", daemon=True)
         closing.start()
         closing.join(CLOSE_S)
         self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _unless_closing(self, next_: Callable[[], BoltResponse]) -> BoltResponse:
+        return BoltResponse(status=503) if self._is_closing else next_()
 
     @property
     def is_connected(self) -> bool:

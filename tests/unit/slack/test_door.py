@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slack_bolt import BoltRequest
 from slack_sdk import WebClient
+from slack_sdk.web import SlackResponse
 
 from bot.engine import StepStatus
 from bot.model.incident import RunStatus
@@ -104,6 +106,33 @@ class TestWhoSpeaks:
 
         assert "started" in slack.client.said[-1]
         assert company.state().step("b").status is StepStatus.AWAITING_APPROVAL
+
+
+class TestClosing:
+    def test_what_comes_while_it_closes_is_not_acknowledged(self, slack, monkeypatch):
+        """
+        It would be lost: nobody is left to do it, and Slack would take it for done.
+        """
+        us = SlackResponse(
+            client=slack.client,
+            http_verb="POST",
+            api_url="",
+            req_args={},
+            data={"ok": True, "user_id": "U0BOT", "bot_id": "B1", "team_id": "T1"},
+            headers={},
+            status_code=200,
+        )
+        monkeypatch.setattr(WebClient, "auth_test", lambda _client, **_fields: us)
+        door = SlackDoor(slack.company.world.service, client=slack.client, app_token="xapp-test")
+        payload = {"command": "/firedoor", "text": "status", "user_id": "U0SAM"}
+        request = BoltRequest(mode="socket_mode", body=payload)
+        assert door._app.dispatch(request).status == 200
+
+        door.close()
+
+        request = BoltRequest(mode="socket_mode", body=payload | {"text": f"cancel {RUN}"})
+        assert door._app.dispatch(request).status == 503
+        assert slack.company.state().status is RunStatus.RUNNING
 
 
 class TestVerbs:
