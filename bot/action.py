@@ -13,14 +13,15 @@ store inside one call.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from bot.model.containment import Containment, Control
+from bot.model.containment import Containment, Control, ControlKind
 from bot.model.endpoint import Endpoint
 from bot.model.incident import IncidentStatus
 from bot.model.outcome import Evidence, Outcome, Proof
@@ -84,30 +85,92 @@ class Containments(Protocol):
     def gateway(self, name: str) -> Gateway: ...
 
 
+@dataclass(frozen=True)
+class Support:
+    """
+    Whether a gateway can do what a control asks for.
+
+    ``why`` says what it cannot; ``nearest`` is the rung of the ladder that it can do instead.
+    ``best_effort`` is true of a limit that its maker calls approximate: it slows callers down, and
+    is never a block.
+    """
+
+    ok: bool
+    why: str = ""
+    nearest: ControlKind | None = None
+    best_effort: bool = False
+
+
+@dataclass(frozen=True)
+class Writing:
+    """
+    What an adapter calls around a write, by the side that asked for it.
+
+    ``begin`` is called right before the gateway is written, every time. It raises LeaseLost if
+    the right to write is lost by now; then nothing may be written.
+
+    ``displaced`` is called with a sentence when an edit by another hand, in the part of the
+    gateway's configuration that is Firedoor's own, was replaced. The sentence says where that
+    edit can be read.
+    """
+
+    begin: Callable[[], None] = lambda: None
+    displaced: Callable[[str], None] = lambda _sentence: None
+
+
+SILENT = Writing()
+"""Writes, and nobody is asked or told."""
+
+
 class Gateway(Protocol):
-    """One gateway that can be brought to a given set of controls."""
+    """
+    One gateway that can be brought to a given set of controls.
+
+    Its configuration has a part of Firedoor's own (a file, a route, a rule set), and only that is
+    written. What other hands do to the rest stays as it is, and survives every change of controls.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def supports(self, control: Control) -> bool: ...
+    def supports(self, control: Control) -> Support:
+        """Tell whether it can do what a control asks for. Pure."""
 
     def version_of(self, controls: Sequence[Control]) -> str:
-        """Return the version that stands for this set of controls. Pure; order is irrelevant."""
-
-    def converge(self, controls: Sequence[Control]) -> str:
-        """Bring the gateway to exactly this set and return the version that it reports.
-
-        Safe to repeat. Returns only once the gateway itself reports the version.
+        """Return the version that stands for this set of controls. Pure; order is irrelevant.
 
         Raises:
+            BadInput: The operator's own part cannot be read, or cannot be worked with.
+        """
+
+    def converge(self, controls: Sequence[Control], writing: Writing = SILENT) -> str:
+        """Bring the gateway to exactly this set and return the version that it reports.
+
+        Safe to repeat: what is right already is not written. Returns only once the gateway itself
+        reports the version.
+
+        Raises:
+            Conflict: Another writer was faster; nothing was written. Calling again reads anew.
+
             ProviderUnreachable: No usable answer, or the version was not taken in time.
 
             ProviderRefused: The gateway refuses the configuration; the old one serves on.
         """
 
     def observe(self) -> str:
-        """Return the version that the gateway reports now. Raises ProviderUnreachable."""
+        """Return the version that the gateway itself reports now; of an edit by another hand in
+        Firedoor's part, one that no set of controls has; empty if it has none yet.
+
+        Raises:
+            ProviderUnreachable: No answer, or none that can be understood.
+        """
+
+    def shadow_hits(self, control: Control) -> int:
+        """Return how many requests a SHADOW has counted; a restart of the gateway starts anew.
+
+        Raises:
+            BadInput: The gateway supports none, or has no such control.
+        """
 
     def prepare(self) -> None:
         """Make what the gateway needs to start, if it is not there yet."""

@@ -23,6 +23,7 @@
     │   └── JournalBroken             the hash chain does not hold
     └── Unreachable          exit 5   try again later
         ├── ProviderUnreachable       the other system gave no usable answer
+        │   └── Conflict              another writer was faster; reading anew may help
         └── StoreUnavailable          the journal cannot be written; nothing was done
 
 Messages say fact, consequence and remedy. They never hold a secret.
@@ -169,6 +170,10 @@ class ProviderUnreachable(Unreachable):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class Conflict(ProviderUnreachable):
+    """Another writer changed it between our reading and our writing; nothing was written."""
 
 
 class StoreUnavailable(Unreachable):

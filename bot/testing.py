@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bot.action import Action, Gateway, PostmortemDesk
+from bot.action import SILENT, Action, Gateway, PostmortemDesk, Support, Writing
 from bot.durable import ENGINE_VERSION
 from bot.durable.identity import fresh_id
-from bot.errors import ProviderRefused, ProviderUnreachable
+from bot.errors import BadInput, Conflict, ProviderRefused, ProviderUnreachable
 from bot.language.runbook import Runbook
 from bot.model.base import digest_of
 from bot.model.containment import Control, ControlKind
@@ -59,7 +59,8 @@ class FakeClock:
 
 
 class FakeGateway:
-    """A gateway that holds its controls in memory. ``down`` and ``refuses`` make it fail."""
+    """A gateway that holds its controls in memory. ``down`` and ``refuses`` make it fail;
+    ``edited`` is what another hand made of the gateway's own part."""
 
     def __init__(self, name: str = "edge") -> None:
         self._name = name
@@ -67,30 +68,46 @@ class FakeGateway:
         self.down = False
         self.refuses = False
         self.writes = 0
+        self.edited = ""
+        self.hits: dict[Control, int] = {}
 
     @property
     def name(self) -> str:
         return self._name
 
-    def supports(self, control: Control) -> bool:
-        return control.kind in ControlKind
+    def supports(self, control: Control) -> Support:
+        del control
+        return Support(ok=True)
 
     def version_of(self, controls: Sequence[Control]) -> str:
         dumped = sorted(digest_of(control.model_dump(mode="json")) for control in set(controls))
         return digest_of(dumped)[:12]
 
-    def converge(self, controls: Sequence[Control]) -> str:
+    def converge(self, controls: Sequence[Control], writing: Writing = SILENT) -> str:
         self._reach()
         if self.refuses:
             raise ProviderRefused("The gateway refuses this configuration; the old one serves on.")
         if self.version_of(controls) != self.observe():
-            self.controls = tuple(controls)
+            before = self.writes, self.edited
+            writing.begin()
+            if (self.writes, self.edited) != before:
+                raise Conflict("The gateway was changed by another writer; nothing was written.")
+            if self.edited:
+                writing.displaced(f"The gateway was edited and brought back: {self.edited}")
+            self.controls, self.edited = tuple(controls), ""
             self.writes += 1
         return self.observe()
 
     def observe(self) -> str:
         self._reach()
-        return self.version_of(self.controls)
+        version = self.version_of(self.controls)
+        return f"{version}, edited" if self.edited else version
+
+    def shadow_hits(self, control: Control) -> int:
+        self._reach()
+        if control.kind is not ControlKind.SHADOW:
+            raise BadInput(f"{control.kind.value} is no shadow, so it counts nothing.")
+        return self.hits.get(control, 0)
 
     def prepare(self) -> None:
         """Needs nothing."""

@@ -1,14 +1,35 @@
-"""Containments at API gateways: throttle, close, block a principal, lift."""
+"""Containments at API gateways: shadow, throttle, block, allow only, close, lift."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from actions.gateway.envoy import EnvoyGateway
-from actions.gateway.hold import BlockPrincipal, Close, Throttle
+from actions.gateway.adapters.envoy import EnvoyGateway
+from actions.gateway.hold import AllowOnly, Block, BlockPrincipal, Close, Shadow, Throttle
 from actions.gateway.lift import Lift
+from actions.gateway.shadow_hits import ShadowHits
 from bot.action import Action
 
-ACTIONS: tuple[Action[Any], ...] = (Throttle(), Close(), BlockPrincipal(), Lift())
+ACTIONS: tuple[Action[Any], ...] = (
+    Shadow(),
+    ShadowHits(),
+    Throttle(),
+    Block(),
+    BlockPrincipal(),
+    AllowOnly(),
+    Close(),
+    Lift(),
+)
 
-__all__ = ["ACTIONS", "BlockPrincipal", "Close", "EnvoyGateway", "Lift", "Throttle"]
+__all__ = [
+    "ACTIONS",
+    "AllowOnly",
+    "Block",
+    "BlockPrincipal",
+    "Close",
+    "EnvoyGateway",
+    "Lift",
+    "Shadow",
+    "ShadowHits",
+    "Throttle",
+]

@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.action import Context
 from bot.errors import BadInput, UndoConflict
-from bot.model.containment import Containment, Control, ControlKind
+from bot.model.containment import Containment, Control, ControlKind, Principal
 from bot.model.endpoint import Endpoint
 
 LOOKS = 3
@@ -32,14 +32,26 @@ def describe(control: Control) -> str:
             return "closed (503)"
         case ControlKind.THROTTLE:
             return f"throttled to {control.rate_per_s:g} a second (429)"
-        case ControlKind.BLOCK_PRINCIPAL:
-            return f"refused to {control.principal} (403)"
+        case ControlKind.BLOCK:
+            return f"refused to {listed(control.principals)} (403)"
+        case ControlKind.ALLOW_ONLY:
+            return f"open to {listed(control.principals)} only (403 to others)"
+        case ControlKind.SHADOW:
+            return f"watched: what a {str(control.would).replace('_', '-')} would refuse is counted"
+
+
+def listed(principals: Sequence[Principal], most: int = 3) -> str:
+    """Name principals, not more than a line can take."""
+    named = [str(principal) for principal in principals[:most]]
+    if len(principals) > most:
+        named.append(f"{len(principals) - most} more")
+    return ", ".join(named)
 
 
 def as_json(control: Control, containment_id: str) -> dict[str, Any]:
-    """Return what a plan says of one containment."""
-    said = control.model_dump(mode="json", include={"kind", "rate_per_s", "principal"})
-    return {"containment": containment_id, **{k: v for k, v in said.items() if v is not None}}
+    """Return what a plan says of one containment: what its kind has, and nothing empty."""
+    said = control.model_dump(mode="json", exclude={"method", "path"})
+    return {"containment": containment_id, **{k: v for k, v in said.items() if v}}
 
 
 def own(ctx: Context, gateway: str) -> list[Containment]:

@@ -1,4 +1,4 @@
-"""``gateway.throttle``, ``gateway.close``, ``gateway.block_principal``: put a containment in force.
+"""The ladder: ``gateway.shadow``, ``throttle``, ``block``, ``allow_only``, ``close``.
 
 They differ in the control that they ask for. The desk of containments does the rest: it knows
 what else is in force, and brings the gateway to all of it.
@@ -6,83 +6,30 @@ what else is in force, and brings the gateway to all of it.
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
-
-from pydantic import Field, field_validator
+from typing import Any, TypeVar
 
 from actions.gateway import verify
-from actions.gateway.desk import (
-    as_json,
-    endpoint_of,
-    fresh_id,
-    own,
-    refuse_if_drifted,
+from actions.gateway.desk import as_json, endpoint_of, fresh_id, listed, own, refuse_if_drifted
+from actions.gateway.params import (
+    AllowOnlyParams,
+    BlockParams,
+    BlockPrincipalParams,
+    HoldFacts,
+    HoldParams,
+    ShadowParams,
+    ThrottleParams,
+    rate_per_s,
 )
-from actions.gateway.routes import MAX_RATE_PER_S
-from bot.action import ChangeAction, Context, Facts, Params
+from bot.action import ChangeAction, Context
 from bot.errors import BadInput
-from bot.model.containment import Containment, Control, ControlKind
+from bot.model.containment import ANY_METHOD, Containment, Control, ControlKind, subject
 from bot.model.incident import IncidentStatus
 from bot.model.outcome import Outcome, Proof
 from bot.model.plan import Plan
 
-_RATE = re.compile(r"(\d{1,7}(?:\.\d{1,3})?)/([smh])")
-_UNITS_S = {"s": 1, "m": 60, "h": 3600}
-
-
-class HoldParams(Params):
-    """
-    What ``with:`` may hold under each of the three.
-
-    ``endpoint``: its key in the inventory, ``GET /api/orders/{order_id}``.
-    ``gateway``: needed if several are configured.
-    ``probe``: what to look from outside with; needed if several are configured.
-    """
-
-    endpoint: str
-    gateway: str | None = None
-    probe: str | None = None
-
-
-class ThrottleParams(HoldParams):
-    """``rate``: requests let through over all callers: ``1/s``, ``30/m``, ``100/h``."""
-
-    rate: Annotated[str, Field(examples=["1/s", "30/m"])]
-
-    @field_validator("rate")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        rate_per_s(value)
-        return value
-
-
-class BlockPrincipalParams(HoldParams):
-    """``principal``: the ``sub`` claim of the verified tokens to refuse."""
-
-    principal: Annotated[str, Field(min_length=1, max_length=512)]
-
-
-class HoldFacts(Facts):
-    """``containment``: its id, for ``gateway.lift``. ``version``: of the gateway's routes."""
-
-    containment: str
-    gateway: str
-    version: str
-
-
 HP = TypeVar("HP", bound=HoldParams)
-
-
-def rate_per_s(text: str) -> float:
-    """Return requests a second of ``1/s``, ``30/m`` or ``100/h``. Raises ValueError."""
-    match = _RATE.fullmatch(text.strip())
-    rate = float(match[1]) / _UNITS_S[match[2]] if match else 0.0
-    if not 0 < rate <= MAX_RATE_PER_S:
-        raise ValueError("a rate is a positive number a second, minute or hour: 1/s, 30/m, 100/h")
-    return rate
 
 
 class _Hold(ChangeAction[HP]):
@@ -94,32 +41,46 @@ class _Hold(ChangeAction[HP]):
         """Return what the gateway is to do."""
 
     @abstractmethod
-    def sentence(self, params: HP, gateway: str) -> str:
-        """Say what would be done."""
+    def sentence(self, params: HP, where: str) -> str:
+        """Say what would be done. ``where`` is the endpoint and its gateway."""
 
     def observe(self, params: HP, ctx: Context) -> dict[str, Any]:
         """Return what is in force on this endpoint at this gateway. What holds elsewhere is of
         other incidents, and must not void an approval of this one."""
         endpoint = endpoint_of(params.endpoint, ctx)
         name = params.gateway or ctx.containments.default_gateway(endpoint.key)
-        control = self.control(params, endpoint.method, endpoint.path)
-        if not ctx.containments.gateway(name).supports(control):
-            raise BadInput(
-                f"Gateway {name} cannot do {control.kind.value}; nothing was done. Use another "
-                "step of the ladder: gateway.throttle, gateway.block_principal, gateway.close."
+        control = self._control(params)
+        support = ctx.containments.gateway(name).supports(control)
+        if not support.ok:
+            instead = f" The nearest that it can: gateway.{support.nearest}." * bool(
+                support.nearest
             )
-        held = ctx.containments.in_force(name, endpoint.key)
-        return {"gateway": name, "controls": [as_json(c.control, c.id) for c in held]}
+            raise BadInput(
+                f"Gateway {name} cannot do {self.name} on {control.endpoint}: {support.why}; "
+                f"nothing was done.{instead}"
+            )
+        held = ctx.containments.in_force(name, control.endpoint)
+        observed = {"gateway": name, "controls": [as_json(c.control, c.id) for c in held]}
+        return {**observed, "best_effort": True} if support.best_effort else observed
 
     def plan(self, params: HP, observed: Any) -> Plan:
-        method, _, path = params.endpoint.partition(" ")
-        added = as_json(self.control(params, method, path), "(this step's)")
+        added = as_json(self._control(params), "(this step's)")
         before = observed["controls"]
         already = f" {len(before)} in force there already." if before else ""
+        limit = (
+            " The gateway's maker calls this limit approximate: it slows callers down and is no "
+            "block."
+            if observed.get("best_effort")
+            else ""
+        )
+        every = "every method of " if params.scope == "route" else ""
+        _, _, path = params.endpoint.partition(" ")
+        endpoint = f"{every}{path if every else params.endpoint}"
+        sentence = self.sentence(params, f"{endpoint} at gateway {observed['gateway']}")
         return Plan(
             action=self.name,
             params=params.model_dump(mode="json"),
-            summary=f"{self.sentence(params, observed['gateway'])}{already}",
+            summary=f"{sentence}{limit}{already}",
             before=observed,
             after={**observed, "controls": [*before, added]},
         )
@@ -143,6 +104,7 @@ class _Hold(ChangeAction[HP]):
         params = self.read_params(plan.params)
         return verify.held(
             self._control_of(plan, ctx),
+            params.endpoint,
             gateway=str(plan.before["gateway"]),
             probe=params.probe,
             ctx=ctx,
@@ -158,8 +120,12 @@ class _Hold(ChangeAction[HP]):
 
     def _control_of(self, plan: Plan, ctx: Context) -> Control:
         params = self.read_params(plan.params)
-        endpoint = endpoint_of(params.endpoint, ctx)
-        return self.control(params, endpoint.method, endpoint.path)
+        endpoint_of(params.endpoint, ctx)
+        return self._control(params)
+
+    def _control(self, params: HP) -> Control:
+        method, _, path = params.endpoint.partition(" ")
+        return self.control(params, ANY_METHOD if params.scope == "route" else method, path)
 
     def _new(self, plan: Plan, gateway: str, ctx: Context) -> Containment:
         if ctx.ttl_s is None:
@@ -182,6 +148,32 @@ class _Hold(ChangeAction[HP]):
         )
 
 
+class Shadow(_Hold[ShadowParams]):
+    """Change nothing, and count the requests that a block, an allow-only or a close would refuse;
+    ``gateway.shadow_hits`` reads the count."""
+
+    name = "gateway.shadow"
+    params = ShadowParams
+
+    def control(self, params: ShadowParams, method: str, path: str) -> Control:
+        return Control(
+            kind=ControlKind.SHADOW,
+            method=method,
+            path=path,
+            would=params.would,
+            principals=tuple(each.principal() for each in params.principals),
+        )
+
+    def sentence(self, params: ShadowParams, where: str) -> str:
+        whom = listed([each.principal() for each in params.principals])
+        what = {
+            ControlKind.CLOSE: "a close",
+            ControlKind.BLOCK: f"a block of {whom}",
+            ControlKind.ALLOW_ONLY: f"letting only {whom} through",
+        }[params.would]
+        return f"Count what {what} would refuse at {where}; every caller is served as before."
+
+
 class Throttle(_Hold[ThrottleParams]):
     """Let so many requests to an endpoint through, over all callers; the rest get 429."""
 
@@ -192,11 +184,56 @@ class Throttle(_Hold[ThrottleParams]):
         rate = rate_per_s(params.rate)
         return Control(kind=ControlKind.THROTTLE, method=method, path=path, rate_per_s=rate)
 
-    def sentence(self, params: ThrottleParams, gateway: str) -> str:
-        return (
-            f"Let {params.rate} through to {params.endpoint} at gateway {gateway}, over all "
-            "callers; the rest get 429."
-        )
+    def sentence(self, params: ThrottleParams, where: str) -> str:
+        return f"Let {params.rate} through to {where}, over all callers; the rest get 429."
+
+
+class Block(_Hold[BlockParams]):
+    """Refuse one caller's requests to an endpoint with 403."""
+
+    name = "gateway.block"
+    reaches = IncidentStatus.CONTAINED
+    params = BlockParams
+
+    def control(self, params: BlockParams, method: str, path: str) -> Control:
+        whom = (params.principal.principal(),)
+        return Control(kind=ControlKind.BLOCK, method=method, path=path, principals=whom)
+
+    def sentence(self, params: BlockParams, where: str) -> str:
+        whom = params.principal.principal()
+        return f"Refuse {where} to {whom} with 403; other callers are served."
+
+
+class BlockPrincipal(_Hold[BlockPrincipalParams]):
+    """What ``gateway.block`` with ``{subject: …}`` was called in version 0.1: for runbooks, and
+    runs under way, that say so."""
+
+    name = "gateway.block_principal"
+    reaches = IncidentStatus.CONTAINED
+    params = BlockPrincipalParams
+
+    def control(self, params: BlockPrincipalParams, method: str, path: str) -> Control:
+        whom = (subject(params.principal),)
+        return Control(kind=ControlKind.BLOCK, method=method, path=path, principals=whom)
+
+    def sentence(self, params: BlockPrincipalParams, where: str) -> str:
+        return f"Refuse {where} to {params.principal} with 403; other callers are served."
+
+
+class AllowOnly(_Hold[AllowOnlyParams]):
+    """Let only some callers through to an endpoint; all others get 403."""
+
+    name = "gateway.allow_only"
+    reaches = IncidentStatus.CONTAINED
+    params = AllowOnlyParams
+
+    def control(self, params: AllowOnlyParams, method: str, path: str) -> Control:
+        whom = tuple(each.principal() for each in params.principals)
+        return Control(kind=ControlKind.ALLOW_ONLY, method=method, path=path, principals=whom)
+
+    def sentence(self, params: AllowOnlyParams, where: str) -> str:
+        whom = listed([each.principal() for each in params.principals])
+        return f"Let only {whom} through to {where}; everybody else gets 403."
 
 
 class Close(_Hold[HoldParams]):
@@ -209,24 +246,5 @@ class Close(_Hold[HoldParams]):
     def control(self, params: HoldParams, method: str, path: str) -> Control:
         return Control(kind=ControlKind.CLOSE, method=method, path=path)
 
-    def sentence(self, params: HoldParams, gateway: str) -> str:
-        return f"Close {params.endpoint} at gateway {gateway}: every request gets 503."
-
-
-class BlockPrincipal(_Hold[BlockPrincipalParams]):
-    """Refuse one caller's requests to an endpoint with 403, by the subject of its token."""
-
-    name = "gateway.block_principal"
-    reaches = IncidentStatus.CONTAINED
-    params = BlockPrincipalParams
-
-    def control(self, params: BlockPrincipalParams, method: str, path: str) -> Control:
-        return Control(
-            kind=ControlKind.BLOCK_PRINCIPAL, method=method, path=path, principal=params.principal
-        )
-
-    def sentence(self, params: BlockPrincipalParams, gateway: str) -> str:
-        return (
-            f"Refuse {params.endpoint} to {params.principal} at gateway {gateway} with 403; other "
-            "callers are served."
-        )
+    def sentence(self, params: HoldParams, where: str) -> str:
+        return f"Close {where}: every request gets 503."

@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any
 
-from actions.gateway.desk import describe, endpoint_of, settled_version
-from actions.gateway.routes import MARK_HEADER
+from actions.gateway.answers import MARK_HEADER, REFUSED
+from actions.gateway.desk import describe, endpoint_of, listed, settled_version
 from actions.gateway.variants import Variant, variants
 from actions.probe import Answer, Prober, Who
 from bot.action import Context
 from bot.errors import BadInput
-from bot.model.containment import Control, ControlKind
+from bot.model.containment import Control, ControlKind, Principal, PrincipalKind
 from bot.model.endpoint import Endpoint
 from bot.model.outcome import Check, Proof
 
@@ -34,6 +35,7 @@ MAX_BURST = 300
 MADE_UP = "firedoor-probe"
 """Stands for a path parameter when no real object may be touched."""
 
+USERS: tuple[Who, ...] = ("owner", "stranger")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 REJECTED = (400, 409, 415, 422)
 """What a handler says to a body or an id that it cannot take: then it was reached."""
@@ -67,9 +69,14 @@ class _Target:
         return f"{self.method} {self.path}"
 
 
-def held(control: Control, *, gateway: str, probe: str | None, ctx: Context) -> Proof:
-    """Prove a control that was just put in force, or the stricter one that hides it."""
-    endpoint = endpoint_of(control.endpoint, ctx)
+def held(control: Control, key: str, *, gateway: str, probe: str | None, ctx: Context) -> Proof:
+    """
+    Prove a control that was just put in force, or the stricter one that hides it.
+
+    Args:
+        key: Of the endpoint to ask; of a control on a whole route, one of its methods.
+    """
+    endpoint = endpoint_of(key, ctx)
     version = version_check(gateway, ctx)
     checks = [version]
     prober = _prober(gateway, probe, ctx)
@@ -84,7 +91,7 @@ def held(control: Control, *, gateway: str, probe: str | None, ctx: Context) -> 
     elif control.kind is ControlKind.THROTTLE:
         checks.append(_throttled(control, target, prober))
     else:
-        checks += _blocked(control, target, prober, version)
+        checks += _refusing(control, target, prober, version)
     return Proof(checks=(*checks, *_neighbours([endpoint], gateway, prober, ctx)))
 
 
@@ -229,43 +236,48 @@ def _is_throttled(answer: Answer) -> bool:
     return answer.status == 429 and answer.headers.get(MARK_HEADER) == "throttled"
 
 
-def _blocked(control: Control, target: _Target, prober: Prober, version: Check) -> list[Check]:
-    users: dict[str | None, Who] = {
-        prober.subject("stranger"): "stranger",
-        prober.subject("owner"): "owner",
-    }
+def _refusing(control: Control, target: _Target, prober: Prober, version: Check) -> list[Check]:
+    """Ask as both probes: who is refused gets 403, who is not is served."""
     checks = []
-    if control.principal in users:
-        answer = _send(target, prober, users[control.principal])
+    for who in USERS:
+        matched = _is_one_of(control.principals, prober.claims(who))
+        refused = matched if control.kind is ControlKind.BLOCK else not matched
+        answer = _send(target, prober, who)
         checks.append(
             Check(
-                name=f"{target} as {control.principal}",
-                ok=answer.status == 403,
-                expected="403",
+                name=f"{target} as {prober.subject(who) or who}",
+                ok=answer.status == REFUSED.status if refused else _is_let_through(answer),
+                expected="403" if refused else "not refused",
                 seen=_said(answer),
             )
         )
-    else:
+    if not any(check.expected == "403" for check in checks):
         checks.append(
             Check(
-                name=f"refusal of {control.principal}",
+                name=f"refusal of {listed(control.principals)}",
                 ok=version.ok,
                 expected="a rule for it in the routes that the gateway reports",
                 seen=f"{version.seen}; not tried from outside, as Firedoor has no token of a "
-                "principal that it blocks",
-            )
-        )
-    if control.principal != prober.subject("owner"):
-        answer = _send(target, prober)
-        checks.append(
-            Check(
-                name=f"{target} as another caller",
-                ok=answer.status != 403 and answer.status < 500,
-                expected="not refused",
-                seen=_said(answer),
+                "principal that it refuses",
             )
         )
     return checks
+
+
+def _is_let_through(answer: Answer) -> bool:
+    return answer.status != REFUSED.status and answer.status < 500
+
+
+def _is_one_of(principals: Sequence[Principal], claims: Mapping[str, Any]) -> bool:
+    """Tell whether a token's claims make its bearer one of these."""
+    return any(
+        each.kind is PrincipalKind.CLAIM and each.value in _texts(claims.get(each.claim or ""))
+        for each in principals
+    )
+
+
+def _texts(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _answers_again(endpoint: Endpoint, gateway: str, prober: Prober, ctx: Context) -> Check:

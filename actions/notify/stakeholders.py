@@ -164,8 +164,12 @@ def _sentence(containment: Containment) -> str:
             what = "is closed to everyone"
         case ControlKind.THROTTLE:
             what = f"lets {control.rate_per_s:g} requests a second through, over all callers,"
-        case ControlKind.BLOCK_PRINCIPAL:
+        case ControlKind.BLOCK:
             what = "is closed to one caller"
+        case ControlKind.ALLOW_ONLY:
+            what = "is open to a few callers only"
+        case ControlKind.SHADOW:
+            what = "is watched, and serves everyone,"
     return (
         f"{control.endpoint} {what} at gateway {containment.gateway} since "
         f"{containment.since:%Y-%m-%d %H:%M} UTC, until {containment.expires_at:%Y-%m-%d %H:%M} "

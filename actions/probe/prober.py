@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
@@ -144,13 +144,17 @@ class Prober:
 
     def subject(self, who: Who) -> str | None:
         """Return the ``sub`` of a user's token, if it is a JWT that has one; unverified."""
+        subject = self.claims(who).get("sub")
+        return subject if isinstance(subject, str) else None
+
+    def claims(self, who: Who) -> Mapping[str, Any]:
+        """Return the claims of a user's token, if it is a JWT; unverified, as it is our own."""
         try:
             payload = self.token(who).split(".")[1]
             claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         except (IndexError, ValueError):
-            return None
-        subject = claims.get("sub") if isinstance(claims, dict) else None
-        return subject if isinstance(subject, str) else None
+            return {}
+        return claims if isinstance(claims, dict) else {}
 
     def token(self, who: Who) -> str:
         """Return a user's token, logging in if there is none yet. Raises as `request` does."""

@@ -210,18 +210,32 @@ def control_text(control: Control) -> str:
             rate = "a few" if control.rate_per_s is None else f"{control.rate_per_s:g}"
             noun = "request" if rate == "1" else "requests"
             return f"{endpoint} is held to {rate} {noun} a second"
-        case ControlKind.BLOCK_PRINCIPAL:
-            return f"{endpoint} is refused to principal {plain(control.principal or '', 120)}"
+        case ControlKind.BLOCK:
+            return f"{endpoint} is refused to {_named(control)}"
+        case ControlKind.ALLOW_ONLY:
+            return f"{endpoint} is open to {_named(control)} only"
+        case ControlKind.SHADOW:
+            return f"{endpoint} is watched for what a {_word(control.would)} would refuse"
         case _:
             return f"{endpoint} is closed"
 
 
 def control_noun(containment: Containment) -> str:
     """Return ``the close of GET /api/orders/{order_id} at edge``."""
-    noun = containment.control.kind.value.replace("_", " of a ")
-    if containment.control.kind is ControlKind.BLOCK_PRINCIPAL:
-        noun = f"block of principal {plain(containment.control.principal or '', 120)}"
+    noun = _word(containment.control.kind)
+    if containment.control.kind is ControlKind.BLOCK:
+        noun = f"block of {_named(containment.control)}"
     return f"the {noun} of {plain(containment.control.endpoint, 200)} at {containment.gateway}"
+
+
+def _named(control: Control) -> str:
+    named = [plain(str(principal), 120) for principal in control.principals[:3]]
+    more = len(control.principals) - 3
+    return ", ".join([*named, *([f"{more} more"] if more > 0 else [])])
+
+
+def _word(kind: ControlKind | None) -> str:
+    return str(kind).replace("_", "-")
 
 
 def evidence_kept(evidence: Evidence) -> str:

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from actions.gateway import EnvoyGateway
-from actions.gateway.routes import BLOCK_FILTER, JWT_FILTER, JWT_PAYLOAD, LIMIT_FILTER
+from actions.gateway.adapters.envoy.routes import (
+    BLOCK_FILTER,
+    JWT_FILTER,
+    JWT_PAYLOAD,
+    LIMIT_FILTER,
+    POLICY,
+)
+from actions.gateway.answers import MEDIA_TYPE, REFUSED, THROTTLED, ControlAnswer
 
 HOST = "127.0.0.1"
 ROUTES_NAME = "edge"
@@ -149,6 +156,7 @@ def _listener(files: EnvoyFiles, port: int, jwks: Mapping[str, Any]) -> dict[str
         "access_log": [_access_log(files.access_log)],
         "rds": {"route_config_name": ROUTES_NAME, "config_source": _watched(files.rds_file)},
         "http_filters": _filters(jwks),
+        "local_reply_config": {"mappers": _mappers()},
     }
     name = "envoy.filters.network.http_connection_manager"
     return {
@@ -178,6 +186,40 @@ def _filters(jwks: Mapping[str, Any]) -> list[dict[str, Any]]:
         ),
         _filter("envoy.filters.http.router", "router.v3.Router", {}),
     ]
+
+
+def _mappers() -> list[dict[str, Any]]:
+    """Return what gives answers of Firedoor's two filters the body that its others have."""
+    refused = f"response.code_details.startsWith('rbac_access_denied_matched_policy[{POLICY}]')"
+    return [
+        _mapper("response.code_details == 'local_rate_limited'", THROTTLED),
+        _mapper(refused, REFUSED),
+    ]
+
+
+def _mapper(expression: str, answer: ControlAnswer) -> dict[str, Any]:
+    cel = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    return {
+        "filter": {
+            "extension_filter": {
+                "name": "envoy.access_loggers.extension_filters.cel",
+                "typed_config": {"@type": cel, "expression": expression},
+            }
+        },
+        "body": {"inline_string": answer.body},
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": MEDIA_TYPE,
+        },
+        "headers_to_add": [
+            {
+                "header": {"key": name, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for name, value in answer.headers.items()
+            if name != "content-type"
+        ],
+    }
 
 
 def _filter(name: str, type_: str, config: Mapping[str, Any]) -> dict[str, Any]:

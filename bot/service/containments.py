@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 
-from bot.action import Gateway
+from bot.action import Gateway, Writing
 from bot.errors import (
     BadInput,
+    Conflict,
     FiredoorError,
     LeaseLost,
     NotFound,
@@ -23,7 +24,7 @@ from bot.errors import (
     StoreUnavailable,
     Unreachable,
 )
-from bot.model.containment import Containment
+from bot.model.containment import Containment, Control
 from bot.ports import Clock, Store, Transaction
 
 Changed = Callable[[Transaction, Containment, str], None]
@@ -35,6 +36,9 @@ OnlyOne = Callable[[str, float], AbstractContextManager[None]]
 
 WRITER_TIMEOUT_S = 20.0
 """How long another worker's writing to the same gateway is waited for."""
+
+TRIES = 3
+"""How often a gateway is read anew when another writer was faster."""
 
 
 class ContainmentDesk:
@@ -110,7 +114,7 @@ class ContainmentDesk:
     def in_force(self, gateway: str, endpoint: str | None = None) -> tuple[Containment, ...]:
         with self._store.read() as tx:
             held = tx.containments(gateway=gateway, in_force=True)
-        return tuple(c for c in held if endpoint is None or c.control.endpoint == endpoint)
+        return tuple(c for c in held if endpoint is None or c.control.concerns(endpoint))
 
     def hold(self, containment: Containment) -> None:
         self.gateway(containment.gateway)
@@ -251,15 +255,31 @@ class ContainmentDesk:
 
     def _converge(self, name: str) -> None:
         controls = [containment.control for containment in self.in_force(name)]
+        displaced: list[str] = []
         self._check()
-        version = self._gateways[name].converge(controls)
+        version = self._written(name, controls, Writing(self._check, displaced.append))
         self._converged[name] = version
         with self._store.begin() as tx:
+            for sentence in displaced:
+                body = {"gateway": name, "wanted": version, "seen": None}
+                tx.append(
+                    at=self._clock.now(),
+                    kind="gateway_drifted",
+                    body={**body, "message": self._redact(sentence)},
+                )
             tx.append(
                 at=self._clock.now(),
                 kind="gateway_converged",
                 body={"gateway": name, "version": version, "controls": len(controls)},
             )
+
+    def _written(self, name: str, controls: Sequence[Control], writing: Writing) -> str:
+        for _ in range(TRIES - 1):
+            try:
+                return self._gateways[name].converge(controls, writing)
+            except Conflict:
+                continue  # another hand's change is read, and kept, the next time
+        return self._gateways[name].converge(controls, writing)
 
     def _is_ours(self, name: str, seen: str | None) -> bool:
         """Tell whether we last brought a gateway to what it holds: here, in another worker, or

@@ -1,285 +1,370 @@
-"""What every gateway holds to: the fake that actions are tested with, and the real ones."""
+"""What every gateway holds to: the fake that actions are tested with, the real servers, and the
+stand-ins of those that cannot run here."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
-from bot.action import Gateway
-from bot.errors import ProviderRefused, ProviderUnreachable
+from bot.action import Writing
+from bot.errors import Conflict, LeaseLost, ProviderRefused, ProviderUnreachable
+from bot.model import containment as model
 from bot.model.containment import Control, ControlKind
-from bot.testing import FakeGateway
-from tests.live.envoy_helpers import Edge
+from tests.gateways import RIGS, STANDINS, made
+from tests.gateways.fake import Fake
+from tests.gateways.killed import killed_after_write
+from tests.gateways.subject import Subject
 
-
-class Subject(Protocol):
-    """A gateway, and what happens to it."""
-
-    gateway: Gateway
-
-    def writes(self) -> object:
-        """Return something that changes whenever the gateway's configuration is written."""
-
-    def stop(self) -> None: ...
-    def start(self) -> None: ...
-    def refuse(self) -> None:
-        """Make the gateway refuse what it is given from now on."""
-
-    def accept(self) -> None: ...
-    def restarted(self) -> Gateway:
-        """Return the adapter as a restart of Firedoor would make it."""
-
-
-class Fake:
-    """The fake."""
-
-    def __init__(self) -> None:
-        self.gateway = FakeGateway()
-
-    def writes(self) -> object:
-        return self.gateway.writes
-
-    def stop(self) -> None:
-        self.gateway.down = True
-
-    def start(self) -> None:
-        self.gateway.down = False
-
-    def refuse(self) -> None:
-        self.gateway.refuses = True
-
-    def accept(self) -> None:
-        self.gateway.refuses = False
-
-    def restarted(self) -> Gateway:
-        return self.gateway
-
-
-class Envoy:
-    """A real Envoy that watches its routes in a file."""
-
-    def __init__(self, edge: Edge) -> None:
-        self._edge = edge
-        self._base = edge.files.base_routes.read_text()
-        self.gateway = edge.adapter()
-
-    def writes(self) -> object:
-        status = self._edge.files.rds_file.stat()
-        return status.st_ino, status.st_mtime_ns
-
-    def stop(self) -> None:
-        self._edge.stop()
-        # How long it waits for an answer that will not come is not what is tested here.
-        self.gateway = self._edge.adapter(take_timeout_s=0.2)
-
-    def start(self) -> None:
-        if self._edge.process is None:
-            self._edge.start()
-        self.gateway = self._edge.adapter()
-
-    def refuse(self) -> None:
-        base = json.loads(self._base)
-        # Two virtual hosts of one domain: Envoy takes no such routes.
-        base["virtual_hosts"].append({**base["virtual_hosts"][0], "name": "twin"})
-        self._edge.files.base_routes.write_text(json.dumps(base))
-        self.gateway = self._edge.adapter()
-
-    def accept(self) -> None:
-        self._edge.files.base_routes.write_text(self._base)
-        self.gateway = self._edge.adapter()
-
-    def restarted(self) -> Gateway:
-        return self._edge.adapter()
+ORDER = "/api/orders/{order_id}"
 
 
 @pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    directory: Path = tmp_path_factory.mktemp("edge")
-    edge = Edge(directory)
-    try:
-        edge.start()
-        yield edge
-    finally:
-        edge.close()
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a function that starts each kind of gateway once."""
+    with ExitStack() as stack:
+        started: dict[str, Subject] = {}
+
+        def get(kind: str) -> Subject:
+            if kind not in started:
+                started[kind] = made(kind, tmp_path_factory.mktemp(kind))
+                stack.callback(started[kind].close)
+            return started[kind]
+
+        yield get
 
 
-@pytest.fixture(params=["fake", pytest.param("envoy", marks=pytest.mark.live)])
+@pytest.fixture(
+    params=[
+        "fake",
+        *(pytest.param(rig.kind, marks=pytest.mark.live) for rig in RIGS),
+        *(standin.kind for standin in STANDINS),
+    ]
+)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """Each gateway in turn, with no control in force."""
-    made: Subject = Fake()
-    if request.param == "envoy":
-        made = Envoy(request.getfixturevalue("edge"))
-    made.gateway.converge(())
-    yield made
-    made.accept()
-    made.start()
+    kind = request.param
+    given: Subject = Fake() if kind == "fake" else request.getfixturevalue("running")(kind)
+    given.gateway.converge(())
+    yield given
+    given.accept()
+    given.start()
+    given.gateway = given.adapter()
 
 
-def close(path: str = "/api/orders/{order_id}") -> Control:
-    return Control(kind=ControlKind.CLOSE, method="GET", path=path)
+def control(kind: ControlKind = ControlKind.CLOSE, path: str = ORDER, **more: Any) -> Control:
+    return Control(kind=kind, method="GET", path=path, **more)
 
 
+BY_ADDRESS = (model.Principal(kind=model.PrincipalKind.IP, value="198.51.100.0/24"),)
 CONTROLS = [
-    pytest.param(close(), id="close"),
+    pytest.param(control(), id="close"),
     pytest.param(
-        Control(
-            kind=ControlKind.THROTTLE, method="GET", path="/api/orders/{order_id}", rate_per_s=1.0
-        ),
-        id="throttle",
+        Control(kind=ControlKind.CLOSE, method=model.ANY_METHOD, path=ORDER), id="close-route"
     ),
+    pytest.param(control(ControlKind.THROTTLE, rate_per_s=1.0), id="throttle"),
+    pytest.param(control(ControlKind.BLOCK, principals=BY_ADDRESS), id="block-address"),
     pytest.param(
-        Control(
-            kind=ControlKind.BLOCK_PRINCIPAL,
-            method="GET",
-            path="/api/orders/{order_id}",
-            principal="c-mallory",
-        ),
-        id="block-principal",
+        control(ControlKind.BLOCK, principals=(model.subject("c-mallory"),)), id="block-subject"
     ),
+    pytest.param(control(ControlKind.ALLOW_ONLY, principals=BY_ADDRESS), id="allow-only"),
+    pytest.param(control(ControlKind.SHADOW, would=ControlKind.CLOSE), id="shadow"),
 ]
-TWO = (close(), close("/api/customers/me"))
+HOLDING = pytest.mark.parametrize("wanted", CONTROLS)
+
+
+def supported(subject: Subject, wanted: Control) -> Control:
+    """Return a control, or skip the test with what the gateway says about it."""
+    support = subject.gateway.supports(wanted)
+    if not support.ok:
+        assert support.why
+        assert support.nearest in {*ControlKind, None}
+        pytest.skip(f"{subject.kind} declares: {support.why}")
+    return wanted
+
+
+@pytest.fixture
+def two(subject: Subject) -> tuple[Control, ...]:
+    """Two controls that the gateway supports, the most disruptive first."""
+    wanted = (control(), control(path="/api/customers/me"))
+    if subject.gateway.supports(wanted[0]).ok:
+        return wanted
+    limits = tuple(
+        control(ControlKind.THROTTLE, path, rate_per_s=1.0) for path in (ORDER, "/api/customers/me")
+    )
+    assert subject.gateway.supports(limits[0]).ok
+    return limits
+
+
+class TestSupports:
+    @HOLDING
+    def test_what_it_cannot_is_said_with_a_nearer_rung(self, subject, wanted):
+        """
+        A gateway that cannot do a rung says why, and names one that it can, or none.
+        """
+        support = subject.gateway.supports(wanted)
+
+        assert support.ok or support.why
+        if support.nearest is not None:
+            assert support.nearest is not wanted.kind
+
+    def test_a_close_is_never_best_effort(self, subject):
+        """
+        What only slows callers down is not passed off as a block.
+        """
+        for kind in (ControlKind.CLOSE, ControlKind.BLOCK, ControlKind.ALLOW_ONLY):
+            principals = () if kind is ControlKind.CLOSE else BY_ADDRESS
+            assert not subject.gateway.supports(control(kind, principals=principals)).best_effort
 
 
 class TestVersion:
-    def test_it_does_not_depend_on_the_order(self, subject):
+    def test_it_does_not_depend_on_the_order(self, subject, two):
         """
         A set of controls has one version, whoever held what first.
         """
-        assert subject.gateway.version_of(TWO) == subject.gateway.version_of(TWO[::-1])
+        assert subject.gateway.version_of(two) == subject.gateway.version_of(two[::-1])
 
-    def test_the_same_control_twice_counts_once(self, subject):
+    def test_the_same_control_twice_counts_once(self, subject, two):
         """
         Two incidents that close one endpoint ask for what one of them asks for.
         """
-        version = subject.gateway.version_of([close()])
+        version = subject.gateway.version_of(two[:1])
 
-        assert subject.gateway.version_of([close(), close()]) == version
+        assert subject.gateway.version_of([two[0], two[0]]) == version
 
-    @pytest.mark.parametrize("control", CONTROLS)
-    def test_another_set_is_another_version(self, subject, control):
+    @HOLDING
+    def test_another_set_is_another_version(self, subject, two, wanted):
         """
         No control can be missing unseen.
         """
-        other = close("/api/customers/me")
+        held, other = supported(subject, wanted), two[1]
         versions = [
             subject.gateway.version_of(controls)
-            for controls in ([], [control], [other], [control, other])
+            for controls in ([], [held], [other], [held, other])
         ]
 
         assert len(set(versions)) == 4
 
-    def test_it_is_the_same_after_a_restart(self, subject):
+    def test_it_is_the_same_after_a_restart(self, subject, two):
         """
         A new process compares with what an old one wrote.
         """
-        assert subject.restarted().version_of(TWO) == subject.gateway.version_of(TWO)
+        assert subject.adapter().version_of(two) == subject.gateway.version_of(two)
 
-    def test_asking_for_it_changes_nothing(self, subject):
+    def test_asking_for_it_changes_nothing(self, subject, two):
         """
         It is pure.
         """
         before = subject.gateway.observe()
 
-        subject.gateway.version_of(TWO)
+        subject.gateway.version_of(two)
 
         assert subject.gateway.observe() == before
 
 
 class TestConverge:
-    @pytest.mark.parametrize("control", CONTROLS)
-    def test_the_gateway_reports_what_was_asked_for(self, subject, control):
+    @HOLDING
+    def test_the_gateway_reports_what_was_asked_for(self, subject, wanted):
         """
         What converge returns is the version of the set, and is what observe sees.
         """
-        assert subject.gateway.supports(control)
+        held = supported(subject, wanted)
 
-        version = subject.gateway.converge([control])
+        version = subject.gateway.converge([held])
 
-        assert version == subject.gateway.version_of([control])
+        assert version == subject.gateway.version_of([held])
         assert subject.gateway.observe() == version
-        assert subject.restarted().observe() == version
+        assert subject.adapter().observe() == version
 
-    def test_twice_is_one_write(self, subject):
+    def test_twice_is_one_object(self, subject, two):
         """
-        Repeating it after a crash touches nothing that is right already.
+        Repeating it touches nothing that is right already.
         """
-        subject.gateway.converge(TWO)
-        written = subject.writes()
+        subject.gateway.converge(two)
+        written, exported = subject.writes(), subject.export()
 
-        subject.gateway.converge(TWO)
-        subject.gateway.converge(TWO[::-1])
-        subject.restarted().converge(TWO)
+        subject.gateway.converge(two)
+        subject.gateway.converge(two[::-1])
+        subject.adapter().converge(two)
 
-        assert subject.writes() == written
+        assert (subject.writes(), subject.export()) == (written, exported)
 
-    def test_another_set_is_written(self, subject):
+    def test_another_set_is_written(self, subject, two):
         """
         The counting of writes can see one.
         """
-        subject.gateway.converge(TWO)
+        subject.gateway.converge(two)
         written = subject.writes()
 
-        subject.gateway.converge(TWO[:1])
+        subject.gateway.converge(two[:1])
 
         assert subject.writes() != written
 
-    def test_the_empty_set_is_the_base(self, subject):
+    def test_before_and_after_are_the_same_bytes(self, subject, two):
         """
-        After the last control is gone the gateway is exactly as it was before the first.
+        After the last control is gone the gateway's whole configuration is, to the byte, what it
+        was before the first.
         """
-        base = subject.gateway.observe()
+        base, before = subject.gateway.observe(), subject.export()
         assert base == subject.gateway.version_of(())
-        subject.gateway.converge(TWO)
+        subject.gateway.converge(two)
         assert subject.gateway.observe() != base
+        assert subject.export() != before
 
         assert subject.gateway.converge(()) == base
         assert subject.gateway.observe() == base
+        assert subject.export() == before
 
-    def test_preparing_changes_nothing_that_is_there(self, subject):
+    def test_preparing_changes_nothing_that_is_there(self, subject, two):
         """
         A restart of Firedoor opens no endpoint that is closed.
         """
-        version = subject.gateway.converge(TWO)
+        version = subject.gateway.converge(two)
         written = subject.writes()
 
-        subject.restarted().prepare()
+        subject.adapter().prepare()
 
         assert (subject.writes(), subject.gateway.observe()) == (written, version)
 
 
+class TestOthers:
+    def test_who_lost_the_right_to_write_writes_nothing(self, subject, two):
+        """
+        The right is looked at right before the write, and its loss leaves the gateway as it was.
+        """
+        before, written = subject.gateway.observe(), subject.writes()
+
+        def lost() -> None:
+            raise LeaseLost("Another worker drives the run.")
+
+        with pytest.raises(LeaseLost):
+            subject.gateway.converge(two, Writing(begin=lost))
+
+        assert (subject.gateway.observe(), subject.writes()) == (before, written)
+
+    def test_of_two_writers_one_has_a_conflict_and_nothing_is_lost(self, subject, two):
+        """
+        Who read before another wrote is told so and writes nothing; reading anew, it can.
+        """
+        other = subject.adapter()
+        first = Writing(begin=lambda: other.converge(two[1:]) and None)
+
+        with pytest.raises(Conflict):
+            subject.gateway.converge(two[:1], first)
+
+        assert subject.gateway.observe() == subject.gateway.version_of(two[1:])
+        assert subject.gateway.converge(two) == subject.gateway.version_of(two)
+
+    def test_killed_after_the_write_it_is_adopted(self, subject, two):
+        """
+        What a killed process has written is found, and not written a second time.
+        """
+        if not subject.cut:
+            pytest.skip("it lives in this process")
+        killed_after_write(subject, two)
+        exported = subject.export()
+
+        version = subject.adapter().converge(two)
+
+        assert version == subject.gateway.version_of(two) == subject.gateway.observe()
+        assert subject.export() == exported
+
+    def test_their_edit_survives(self, subject, two):
+        """
+        An operator's change to their own part, made while controls are in force, is there after
+        the next change of controls, and after the last of them is gone.
+        """
+        subject.gateway.converge(two)
+
+        subject.edit_theirs()
+
+        subject.gateway.converge(two[:1])
+        assert subject.has_their_edit()
+        subject.gateway.converge(())
+        assert subject.has_their_edit()
+
+    def test_an_edit_of_our_part_is_seen_and_never_replaced_silently(self, subject, two):
+        """
+        Another hand in Firedoor's own part makes a version that no set has; when it is replaced,
+        a sentence says so.
+        """
+        subject.gateway.converge(two)
+        subject.edit_ours()
+        gateway, told = subject.adapter(), list[str]()
+        assert gateway.observe() != gateway.version_of(two)
+
+        gateway.converge(two, Writing(displaced=told.append))
+
+        assert gateway.observe() == gateway.version_of(two)
+        assert len(told) == 1
+        assert "replaced" in told[0] or "brought back" in told[0]
+
+
 class TestDown:
-    def test_it_is_unreachable_and_takes_the_set_when_it_is_back(self, subject):
+    def test_it_is_unreachable_and_takes_the_set_when_it_is_back(self, subject, two):
         """
         Nobody is told that an endpoint is closed by a gateway that does not say so.
         """
         subject.stop()
+        gateway = subject.adapter()
         with pytest.raises(ProviderUnreachable):
-            subject.gateway.observe()
+            gateway.observe()
         with pytest.raises(ProviderUnreachable):
-            subject.gateway.converge(TWO)
+            gateway.converge(two)
 
         subject.start()
 
-        assert subject.gateway.converge(TWO) == subject.gateway.version_of(TWO)
-        assert subject.gateway.observe() == subject.gateway.version_of(TWO)
+        gateway = subject.adapter()
+        assert gateway.converge(two) == gateway.version_of(two)
+        assert gateway.observe() == gateway.version_of(two)
+
+    def test_after_a_restart_of_the_gateway_one_round_brings_it_back(self, subject, two):
+        """
+        Whether a gateway keeps its controls over a restart or not, one look and one converge
+        later they are in force.
+        """
+        subject.gateway.converge(two)
+        subject.stop()
+        subject.start()
+
+        gateway = subject.adapter()
+        gateway.observe()
+
+        assert gateway.converge(two) == gateway.version_of(two)
+        assert gateway.observe() == gateway.version_of(two)
+
+    def test_garbage_is_a_clear_error(self, subject, two):
+        """
+        An answer that is not the gateway's own is never taken for one, nor let through raw.
+        """
+        subject.gateway.converge(two)
+        subject.garble()
+        gateway = subject.adapter()
+        try:
+            with pytest.raises(ProviderUnreachable) as observed:
+                gateway.observe()
+            with pytest.raises(ProviderUnreachable):
+                gateway.converge(two[:1])
+        finally:
+            subject.ungarble()
+
+        assert gateway.name in str(observed.value) or subject.kind == "fake"
 
 
 class TestRefusal:
-    def test_the_old_set_serves_on(self, subject):
+    def test_the_old_set_serves_on(self, subject, two):
         """
         A configuration that the gateway refuses opens nothing that was closed, and is told apart
         from silence.
         """
-        before = subject.gateway.converge(TWO)
+        before = subject.gateway.converge(two)
         subject.refuse()
 
         with pytest.raises(ProviderRefused):
-            subject.gateway.converge(TWO[:1])
+            subject.gateway.converge(two[:1])
 
         assert subject.gateway.observe() == before
         subject.accept()
-        assert subject.gateway.converge(TWO[:1]) == subject.gateway.version_of(TWO[:1])
+        assert subject.gateway.converge(two[:1]) == subject.gateway.version_of(two[:1])

@@ -11,10 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from actions.gateway import ACTIONS, BlockPrincipal, Close, Lift, Throttle
-from actions.gateway.hold import rate_per_s
+from actions.gateway.params import rate_per_s
 from bot.action import ChangeAction, Effect
 from bot.errors import BadInput, NotAllowed, NotFound, ProviderUnreachable, UndoConflict
-from bot.model.containment import Control, ControlKind
+from bot.model.containment import Control, ControlKind, subject
 from bot.model.endpoint import Endpoint
 from bot.model.plan import Plan
 from bot.service.containments import ContainmentDesk
@@ -86,9 +86,13 @@ class TestContract:
         Runbooks know these names.
         """
         assert {action.name for action in ACTIONS} == {
+            "gateway.shadow",
+            "gateway.shadow_hits",
             "gateway.throttle",
-            "gateway.close",
+            "gateway.block",
             "gateway.block_principal",
+            "gateway.allow_only",
+            "gateway.close",
             "gateway.lift",
         }
 
@@ -148,10 +152,10 @@ class TestHold:
         assert (held.owner, held.reason) == ("slack:U0IRIS", "Cross-owner reads")
         assert (held.expires_at - held.since).total_seconds() == 3600
         assert held.control == Control(
-            kind=ControlKind.BLOCK_PRINCIPAL,
+            kind=ControlKind.BLOCK,
             method="GET",
             path="/api/orders/{order_id}",
-            principal="c-mallory",
+            principals=(subject("c-mallory"),),
         )
         assert facts["version"] == desk.gateway.observe()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import threading
 import time
@@ -21,9 +20,11 @@ from typing import Any
 
 import requests
 
-from actions.gateway.routes import render, version_of
-from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
-from bot.model.containment import Control, ControlKind
+from actions.gateway.adapters.envoy.routes import render, shadow_id, version_of
+from actions.gateway.own_file import OwnFile
+from bot.action import SILENT, Support, Writing
+from bot.errors import BadInput, Conflict, ProviderRefused, ProviderUnreachable
+from bot.model.containment import Control, ControlKind, PrincipalKind
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,9 @@ class EnvoyGateway:
         admin_url: Envoy's admin interface, which must be closed to everybody else.
 
         endpoints: Keys of all known endpoints; see ``known`` of `routes.render`.
+
+        api_key_header: Where the listener's api_key_auth filter puts the name of a checked key,
+            after the listener took it off what callers send. None: it checks none.
     """
 
     def __init__(
@@ -64,12 +68,13 @@ class EnvoyGateway:
         rds_file: Path,
         admin_url: str,
         endpoints: Iterable[str] = (),
+        api_key_header: str | None = None,
         take_timeout_s: float = TAKE_TIMEOUT_S,
     ) -> None:
         self._name = name
         self._base_file, self._rds_file = base_routes, rds_file
-        self._drafts = rds_file.parent / ".firedoor"
-        self._before = self._drafts / f"{rds_file.name}.before"
+        self._file = OwnFile(name, rds_file)
+        self._api_key_header = api_key_header
         self._admin_url = admin_url.rstrip("/")
         self._known = tuple(sorted(endpoints))
         self._take_timeout_s = take_timeout_s
@@ -83,8 +88,15 @@ class EnvoyGateway:
     def name(self) -> str:
         return self._name
 
-    def supports(self, control: Control) -> bool:
-        return control.kind in ControlKind
+    def supports(self, control: Control) -> Support:
+        kinds = {principal.kind for principal in control.principals}
+        if PrincipalKind.API_KEY in kinds and self._api_key_header is None:
+            return Support(
+                ok=False,
+                why="it is not said to check API keys (`api_key_header` in firedoor.yaml)",
+                nearest=ControlKind.THROTTLE,
+            )
+        return Support(ok=True)
 
     def version_of(self, controls: Sequence[Control]) -> str:
         """
@@ -106,24 +118,34 @@ class EnvoyGateway:
         without its file."""
         if not self._rds_file.exists():
             self._rds_file.parent.mkdir(parents=True, exist_ok=True)
-            self._write(_text(self.response(())))
+            with contextlib.suppress(Conflict):  # then another process has just written it
+                self._file.replace(_text(self.response(())), None, None)
 
     def observe(self) -> str:
-        """Return the version that Envoy reports now; empty if it has no routes yet."""
-        query = {"resource": "dynamic_route_configs", "mask": "version_info,route_config.name"}
-        wanted = self._route_config_name()
-        for config in self._ask("/config_dump", query).json().get("configs", []):
-            if config.get("route_config", {}).get("name") == wanted:
-                return str(config.get("version_info", ""))
-        return ""
+        """Return the version that Envoy reports now; empty if it has no routes yet. Marked as
+        edited if the file is not as Firedoor writes it: the version in it may be anything then."""
+        reported = self._reported()
+        on_disk = self._file.read()
+        return reported if on_disk is None or _is_ours(on_disk) else f"{reported}, edited"
 
-    def converge(self, controls: Sequence[Control]) -> str:
+    def shadow_hits(self, control: Control) -> int:
+        """Return how many requests a shadow has counted; Envoy counts from its start."""
+        if control.kind is not ControlKind.SHADOW:
+            raise BadInput(
+                f"{control.kind.value} of {control.endpoint} is no shadow; it counts none."
+            )
+        pattern = rf"rbac\.policy\.firedoor-([0-9a-f]+\+)*{shadow_id(control)}(\+[0-9a-f]+)*\."
+        return self._counted(rf"{pattern}shadow_denied$")
+
+    def converge(self, controls: Sequence[Control], writing: Writing = SILENT) -> str:
         """
         Bring Envoy to exactly this set and return the version that it reports.
 
         If Envoy is down the file is written all the same, so that it starts with the set.
 
         Raises:
+            Conflict: Another writer changed the file meanwhile; nothing was written.
+
             ProviderUnreachable: No usable answer, the version was not taken in time, or the file
                 cannot be written.
 
@@ -135,39 +157,32 @@ class EnvoyGateway:
         response = self.response(controls)
         wanted, text = str(response["version_info"]), _text(response)
         with self._writing:
-            on_disk = self._on_disk()
+            on_disk = self._file.read()
             refusals_before: int | None = None
             with contextlib.suppress(ProviderUnreachable):
                 if self._is_served(on_disk) and on_disk == text:
                     return wanted
                 refusals_before = self._refusals()
-            try:
-                self._keep_before(on_disk)
-                self._write(text)
-            except OSError as error:
-                raise ProviderUnreachable(
-                    f"The routes of gateway {self._name} cannot be written to {self._rds_file} "
-                    f"({error.strerror}); the gateway was not changed. Mend the disk or its rights."
-                ) from None
+            self._keep_before(on_disk)
+            self._file.replace(text, on_disk, writing)
+            if on_disk is not None and not _is_ours(on_disk):
+                kept = self._file.set_aside(on_disk)
+                writing.displaced(
+                    f"{self._rds_file} had been changed by another hand and was replaced; what it "
+                    f"held is in {kept}. Make lasting changes in {self._base_file}."
+                )
             try:
                 self._wait_taken(wanted, refusals_before)
             except ProviderRefused:
-                self._put_back()
+                self._put_back(text)
                 raise
             self._before.unlink(missing_ok=True)
-            if on_disk is not None and not _is_ours(on_disk):
-                log.warning(
-                    "Drift: %s was changed by another hand (its version was not the hash of its "
-                    "content) and is overwritten. Make lasting changes in %s.",
-                    self._rds_file,
-                    self._base_file,
-                )
             return wanted
 
     # --- the base ------------------------------------------------------------------------------
 
     def _rendered(self, controls: Sequence[Control]) -> dict[str, Any]:
-        return render(self._base_routes(), controls, self._known)
+        return render(self._base_routes(), controls, self._known, self._api_key_header)
 
     def _route_config_name(self) -> str:
         return str(self._base_routes()["name"])
@@ -191,41 +206,37 @@ class EnvoyGateway:
 
     # --- the file ------------------------------------------------------------------------------
 
-    def _on_disk(self) -> bytes | None:
-        try:
-            return self._rds_file.read_bytes()
-        except OSError:
-            return None  # writing it says what is wrong, if it still is
+    @property
+    def _before(self) -> Path:
+        return self._file.beside("before")
 
     def _is_served(self, on_disk: bytes | None) -> bool:
         """Tell whether Envoy serves what is in the file; then nothing older is kept any more."""
         version = _version_in(on_disk)
-        if version is None or self.observe() != version:
+        if version is None or self._reported() != version:
             return False
         self._before.unlink(missing_ok=True)
         return True
 
-    def _write(self, text: bytes) -> None:
-        """Replace the file in one step that Envoy sees once, and that survives a power cut."""
-        self._drafts.mkdir(mode=0o700, exist_ok=True)
-        draft = self._drafts / self._rds_file.name
-        with draft.open("wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._rds_file)
-
     def _keep_before(self, on_disk: bytes | None) -> None:
         """Keep what Envoy last took, unless an interrupted attempt has kept it already."""
-        self._drafts.mkdir(mode=0o700, exist_ok=True)
-        if on_disk is not None and not self._before.exists():
+        if on_disk is None or self._before.exists():
+            return
+        try:
             self._before.write_bytes(on_disk)
+        except OSError as error:
+            raise ProviderUnreachable(
+                f"The routes of gateway {self._name} cannot be kept in {self._before} "
+                f"({error.strerror}); the gateway was not changed. Mend the disk or its rights."
+            ) from None
 
-    def _put_back(self) -> None:
-        if self._before.exists():
-            self._before.replace(self._rds_file)
+    def _put_back(self, refused: bytes) -> None:
+        before = self._before.read_bytes() if self._before.exists() else None
+        if before is None:
+            self._file.remove()
         else:
-            self._rds_file.unlink(missing_ok=True)
+            self._file.replace(before, refused, None)
+            self._before.unlink()
 
     # --- Envoy ---------------------------------------------------------------------------------
 
@@ -234,7 +245,7 @@ class EnvoyGateway:
         seen = "gives no answer"
         while (waited := time.monotonic() - began) < self._take_timeout_s:
             with contextlib.suppress(ProviderUnreachable):
-                reported = self.observe()
+                reported = self._reported()
                 if reported == wanted:
                     return
                 seen = f"reports version {reported or '(none)'}"
@@ -251,12 +262,37 @@ class EnvoyGateway:
             f"soon as Envoy runs and watches the file; look at it and at {self._admin_url}."
         )
 
+    def _reported(self) -> str:
+        query = {"resource": "dynamic_route_configs", "mask": "version_info,route_config.name"}
+        wanted = self._route_config_name()
+        answer = self._ask("/config_dump", query)
+        try:
+            found = {
+                config["route_config"]["name"]: str(config.get("version_info", ""))
+                for config in answer.json().get("configs", [])
+                if "route_config" in config
+            }
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise self._not_envoy("/config_dump") from None
+        return found.get(wanted, "")
+
     def _refusals(self) -> int:
         """Count the route updates that Envoy refused since its start."""
         names = "|".join(_REFUSALS)
-        pattern = rf"\.rds\.{re.escape(self._route_config_name())}\.({names})$"
+        return self._counted(rf"\.rds\.{re.escape(self._route_config_name())}\.({names})$")
+
+    def _counted(self, pattern: str) -> int:
         lines = self._ask("/stats", {"filter": pattern}).text.splitlines()
-        return sum(int(line.rpartition(":")[2]) for line in lines if ":" in line)
+        try:
+            return sum(int(line.rpartition(":")[2]) for line in lines if ":" in line)
+        except ValueError:
+            raise self._not_envoy("/stats") from None
+
+    def _not_envoy(self, path: str) -> ProviderUnreachable:
+        return ProviderUnreachable(
+            f"The admin interface of gateway {self._name} at {self._admin_url}{path} gives an "
+            "answer that is not Envoy's; nothing is known of its routes. See what listens there."
+        )
 
     def _ask(self, path: str, query: dict[str, str]) -> requests.Response:
         try:

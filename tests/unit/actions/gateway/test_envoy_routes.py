@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.gateway.routes import (
+from actions.gateway.adapters.envoy.routes import (
     BLOCK_FILTER,
     LIMIT_FILTER,
-    path_regexes,
     render,
     version_of,
 )
+from actions.gateway.templates import path_regexes
 from bot.errors import BadInput
-from bot.model.containment import Control, ControlKind
+from bot.model.containment import Control, ControlKind, subject
 
 ORDER = "/api/orders/{order_id}"
 TO_ORDERS = {"cluster": "orders", "prefix_rewrite": "/v2/", "timeout": "15s"}
@@ -50,8 +50,9 @@ def throttle(rate_per_s: float = 1.0, path: str = ORDER) -> Control:
 
 
 def block(principal: str = "mallory", path: str = ORDER) -> Control:
-    kind = ControlKind.BLOCK_PRINCIPAL
-    return Control(kind=kind, method="GET", path=path, principal=principal)
+    return Control(
+        kind=ControlKind.BLOCK, method="GET", path=path, principals=(subject(principal),)
+    )
 
 
 def added(*controls: Control, base: dict[str, Any] = BASE, known: tuple[str, ...] = ()) -> Any:
@@ -267,8 +268,7 @@ class TestRender:
         [
             pytest.param(throttle().model_copy(update={"rate_per_s": None}), id="no-rate"),
             pytest.param(throttle(1e7), id="huge-rate"),
-            pytest.param(block().model_copy(update={"principal": None}), id="no-principal"),
-            pytest.param(block(""), id="empty-principal"),
+            pytest.param(block().model_copy(update={"principals": ()}), id="no-principal"),
         ],
     )
     def test_control_that_would_do_nothing_is_refused(self, control: Control) -> None:
@@ -279,13 +279,16 @@ class TestRender:
             render(BASE, [control])
 
 
+NAMING = (ControlKind.BLOCK, ControlKind.ALLOW_ONLY)
+
 controls = st.builds(
     lambda kind, path, rate, principal: Control(
         kind=kind,
         method="GET",
         path=path,
         rate_per_s=rate if kind is ControlKind.THROTTLE else None,
-        principal=principal if kind is ControlKind.BLOCK_PRINCIPAL else None,
+        principals=(subject(principal),) if kind in NAMING else (),
+        would=ControlKind.CLOSE if kind is ControlKind.SHADOW else None,
     ),
     st.sampled_from(ControlKind),
     st.sampled_from([ORDER, "/api/orders", "/api/customers/me", "/health", "/api/{a}/{b}"]),

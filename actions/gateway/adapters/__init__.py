@@ -1,0 +1,1 @@
+"""One module or package for each gateway; see ``bot.action.Gateway`` for what each does."""

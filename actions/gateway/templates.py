@@ -1,0 +1,116 @@
+"""Path templates: which is the more specific, and expressions that match their requests. Pure."""
+
+from __future__ import annotations
+
+import re
+import string
+from urllib.parse import unquote_to_bytes
+
+PARAMETER = re.compile(r"\{[^{}/]*\}")
+"""A parameter of a template: ``{order_id}``. It stands for any text without a slash."""
+
+_UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")  # RFC 3986, 2.3
+
+# A path parameter (RFC 3986, 3.3) after a segment: some frameworks drop it before they route.
+_MATRIX = "(?:;[^/?]*)?"
+_QUERY = "(?:\\?.*)?"
+
+
+def segments_of(template: str) -> list[str]:
+    """Return the parts between the slashes, without empty ones."""
+    return [segment for segment in template.split("/") if segment]
+
+
+def openness(template: str) -> tuple[int, ...]:
+    """Return for each segment how open it is: 0 literal, 1 partly a parameter, 2 a parameter.
+
+    Of two templates that match one path, the lower one is the more specific.
+    """
+    return tuple(
+        0 if not PARAMETER.search(segment) else 2 if PARAMETER.fullmatch(segment) else 1
+        for segment in template.strip("/").split("/")
+    )
+
+
+def example_of(template: str) -> str:
+    """Return a path of a template."""
+    return PARAMETER.sub("x", template)
+
+
+def path_regexes(template: str, size_limit: int | None = None) -> list[str]:
+    """
+    Return RE2 and PCRE expressions that all match a request's path if it is of a template.
+
+    They are for the path as it was sent, once equal spellings are made one (RFC 3986, 6.2.2: dot
+    segments and needless encodings are gone, repeated slashes too). A parameter is any text
+    without a slash. Everything else is taken literally, whatever characters it has, and in both
+    spellings of those that stay encoded. One slash may follow, path parameters (``;v=1``) after
+    any segment, and a query.
+
+    Args:
+        size_limit: Of the program that RE2 makes of one. A long template then makes several
+            expressions, each for some of the segments. None: always one expression.
+    """
+    segments = segments_of(template)
+    if not segments:
+        return ["/" + _QUERY]
+    parts = [f"/{_segment(segment)}{_MATRIX}" for segment in segments]
+    regexes, first = [], 0
+    for position, part in enumerate(parts):
+        size = _size(first, [*parts[first:position], part])
+        if size_limit is not None and position > first and size > size_limit:
+            regexes.append(_skip(first) + "".join(parts[first:position]) + "/.*")
+            first = position
+    return [*regexes, _skip(first) + "".join(parts[first:]) + "/?" + _QUERY]
+
+
+def path_regex(template: str) -> str:
+    """Return the one expression of `path_regexes`."""
+    return path_regexes(template)[0]
+
+
+def decoded_regex(template: str) -> str:
+    """
+    Return an RE2 and PCRE expression for a path that the gateway has decoded wholly.
+
+    A parameter whose text held an encoded slash does not match it any more: look at the path as
+    it was sent too (`path_regex`).
+    """
+    segments = segments_of(template)
+    if not segments:
+        return "/"
+    return "".join(f"/{_decoded_segment(s)}{_MATRIX}" for s in segments) + "/?"
+
+
+def literal(text: str) -> str:
+    """Return an expression that matches a text as it is sent, in both spellings of what may be
+    percent-encoded."""
+    return "".join(_byte(byte) for byte in unquote_to_bytes(text))
+
+
+def _decoded_segment(segment: str) -> str:
+    texts = PARAMETER.split(segment)
+    return "[^/]+".join(re.escape(unquote_to_bytes(t).decode("utf-8", "replace")) for t in texts)
+
+
+def _segment(segment: str) -> str:
+    return "[^/?]+".join(literal(text) for text in PARAMETER.split(segment))
+
+
+def _byte(byte: int) -> str:
+    """Needless encodings (``%6f``) are decoded when a path is tidied; ``%3A`` stays as it is."""
+    char = chr(byte)
+    if char in _UNRESERVED:
+        return "\\." if char == "." else char
+    high, low = (f"[{digit}{digit.lower()}]" if digit > "9" else digit for digit in f"{byte:02X}")
+    encoded = f"%{high}{low}"
+    return f"(?:\\{char}|{encoded})" if 0x20 < byte < 0x7F else encoded
+
+
+def _skip(count: int) -> str:
+    return f"(?:/[^/?]+){{{count}}}" if count else ""
+
+
+def _size(skipped: int, parts: list[str]) -> int:
+    """Return, rather too high, the size of the program that RE2 makes."""
+    return 12 + 4 * skipped + sum(len(part) - len(_MATRIX) + 6 for part in parts)

@@ -1,0 +1,174 @@
+"""A lenient service to stand behind a gateway, and the tokens of its customers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from bot.model.endpoint import Endpoint
+
+PASSWORD = "correct horse"
+ORDER = "GET /api/orders/{order_id}"
+EXPORT = "GET /api/orders/export"
+ME = "GET /api/customers/me"
+USERS = {
+    "probe-owner": ("c-owner", "customer"),
+    "probe-stranger": ("c-stranger", "customer"),
+    "mallory": ("c-mallory", "customer"),
+}
+ENDPOINTS = {
+    endpoint.key: endpoint
+    for endpoint in (
+        Endpoint(method="GET", path="/health", example_path="/health"),
+        Endpoint(method="POST", path="/api/login"),
+        Endpoint(method="GET", path="/api/orders", example_path="/api/orders"),
+        Endpoint(method="GET", path="/api/orders/export", example_path="/api/orders/export"),
+        Endpoint(method="GET", path="/api/orders/{order_id}", example_path="/api/orders/4001"),
+        Endpoint(method="DELETE", path="/api/orders/{order_id}"),
+        Endpoint(method="GET", path="/api/customers/me", example_path="/api/customers/me"),
+    )
+}
+
+
+def until(is_so: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain for {what}"
+        time.sleep(0.01)
+
+
+class Tokens:
+    def __init__(self) -> None:
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    def make(self, username: str, **claims: Any) -> str:
+        subject, role = USERS[username]
+        content = {"sub": subject, "role": role, "exp": int(time.time()) + 600} | claims
+        return jwt.encode(content, self.key, algorithm="RS256", headers={"kid": "k"})
+
+    def jwks(self) -> dict[str, Any]:
+        public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
+        return {"keys": [{**public, "kid": "k", "alg": "RS256", "use": "sig"}]}
+
+
+class Upstream:
+    """
+    A service that forgives more than it should: it decodes a path, folds slashes, drops path
+    parameters, and obeys method overrides. A spelling that gets past the gateway reaches it.
+
+    ``reached`` holds method and path of what arrived at the order endpoint, as it was written.
+    """
+
+    def __init__(self, port: int, tokens: Tokens) -> None:
+        self.tokens = tokens
+        self.logins = 0
+        self.reset()
+        upstream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # headers and body are two writes
+
+            def answer(self) -> None:
+                upstream.paths.append(self.path)
+                upstream.clients.add(self.client_address)
+                length = int(self.headers.get("Content-Length") or 0)
+                body = self.rfile.read(length)
+                method = self.headers.get("X-HTTP-Method-Override", self.command)
+                status, content, headers = upstream.route(method, self, body)
+                payload = json.dumps(content).encode()
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(payload))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(payload)
+
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def reset(self) -> None:
+        """Be as new: forgiving in everything but case, and with nothing seen yet."""
+        self.folds_case = False
+        self.decodes = 1
+        self.checks_owner = False
+        self.revoked: set[str] = set()
+        self.refuses_all = False
+        self.reached: list[tuple[str, str]] = []
+        self.paths: list[str] = []
+        self.clients: set[Any] = set()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def route(
+        self, method: str, request: BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        path = request.path.partition("?")[0]
+        for _ in range(self.decodes):
+            path = unquote(path)
+        if self.folds_case:
+            path = path.lower()
+        parts = [part.partition(";")[0] for part in path.split("/") if part]
+        if parts == ["health"]:
+            return 200, {}, {}
+        if parts == ["api", "login"]:
+            return self._log_in(method, body)
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            if self.refuses_all or token in self.revoked:
+                return 401, {}, {}
+            key = self.tokens.key.public_key()
+            subject = jwt.decode(token, key, algorithms=["RS256"])["sub"]
+        except jwt.InvalidTokenError:
+            return 401, {}, {}
+        match parts:
+            case ["api", "orders"]:
+                return 200, {"query": request.path}, {}
+            case ["api", "orders", "export"]:
+                return 200, {}, {}
+            case ["api", "customers", "me"]:
+                return 200, {}, {"x-resource-owner": subject}
+            case ["api", "orders", order]:
+                self.reached.append((request.command, request.path))
+                return self._order(method, order, subject)
+        return 404, {}, {}
+
+    def _log_in(self, method: str, body: bytes) -> tuple[int, Any, Mapping[str, str]]:
+        if method != "POST":
+            return 405, {}, {}
+        try:
+            given = json.loads(body)
+        except ValueError:
+            return 422, {}, {}
+        if given["username"] not in USERS or given["password"] != PASSWORD:
+            return 401, {}, {}
+        self.logins += 1
+        return 200, {"token": self.tokens.make(given["username"], jti=str(self.logins))}, {}
+
+    def _order(self, method: str, order: str, subject: str) -> tuple[int, Any, Mapping[str, str]]:
+        if not order.isdigit():
+            return 422, {}, {}
+        if method not in ("GET", "HEAD"):
+            return 405, {}, {}
+        if self.checks_owner and subject != "c-owner":
+            return 403, {}, {}
+        return 200, {"order": order}, {"x-resource-owner": "c-owner"}
