@@ -21,10 +21,10 @@ def running(
 
 
 @pytest.fixture
-def rig(running: Rig) -> Iterator[Rig]:
+def rig(running: Rig) -> Rig:
     """A gateway with no control in force."""
     held = [c.id for c in running.desk.in_force(running.name)]
     running.desk.lift(held, "test")
     running.gateway.converge(())
     running.upstream.reset()
-    yield running
+    return running
