@@ -10,7 +10,7 @@ from abc import abstractmethod
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from actions.gateway import verify
+from actions.gateway import proof
 from actions.gateway.desk import as_json, endpoint_of, fresh_id, listed, own, refuse_if_drifted
 from actions.gateway.params import (
     AllowOnlyParams,
@@ -102,7 +102,7 @@ class _Hold(ChangeAction[HP]):
 
     def verify(self, plan: Plan, ctx: Context) -> Proof:
         params = self.read_params(plan.params)
-        return verify.held(
+        return proof.held(
             self._control_of(plan, ctx),
             params.endpoint,
             gateway=str(plan.before["gateway"]),
@@ -116,7 +116,7 @@ class _Hold(ChangeAction[HP]):
         refuse_if_drifted(ctx, gateway, held)
         if held:
             ctx.containments.lift([containment.id for containment in held], ctx.actor)
-        return Outcome(proof=Proof(checks=(verify.version_check(gateway, ctx),)))
+        return Outcome(proof=Proof(checks=(proof.version_check(gateway, ctx),)))
 
     def _control_of(self, plan: Plan, ctx: Context) -> Control:
         params = self.read_params(plan.params)

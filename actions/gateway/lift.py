@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from actions.gateway import verify
+from actions.gateway import proof
 from actions.gateway.desk import describe, fresh_id, own, refuse_if_drifted
 from bot.action import ChangeAction, Context, Facts, Params
 from bot.errors import NotAllowed, NotFound
@@ -99,7 +99,7 @@ class Lift(ChangeAction[LiftParams]):
         return Outcome(facts=facts.model_dump(mode="json"))
 
     def verify(self, plan: Plan, ctx: Context) -> Proof:
-        return verify.lifted(
+        return proof.lifted(
             {(c["gateway"], c["endpoint"]) for c in plan.before},
             probe=plan.params["probe"],
             ctx=ctx,
@@ -118,7 +118,7 @@ class Lift(ChangeAction[LiftParams]):
             refuse_if_drifted(ctx, gateway, own(ctx, gateway))
         for containment in again:
             _hold_again(containment, ctx)
-        checks = [verify.version_check(gateway, ctx) for gateway in _gateways(plan)]
+        checks = [proof.version_check(gateway, ctx) for gateway in _gateways(plan)]
         return Outcome(proof=Proof(checks=tuple(checks)))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from actions.probe.authorization import Authorization
-from actions.probe.prober import Answer, Prober, Who
+from actions.probe.prober import Answer, Prober, VantagePoint, Via, Who
 from bot.action import Action
 
 ACTIONS: tuple[Action[Any], ...] = (Authorization(),)
 
-__all__ = ["ACTIONS", "Answer", "Authorization", "Prober", "Who"]
+__all__ = ["ACTIONS", "Answer", "Authorization", "Prober", "VantagePoint", "Via", "Who"]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
+import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,10 +23,16 @@ from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
 Who = Literal["owner", "stranger", "nobody"]
 """Whose token goes with a request; ``nobody`` sends none."""
 
-Via = Literal["gateway", "upstream"]
-"""Through the gateway as everybody does, or past it straight to the service."""
+Via = str
+"""``gateway``: through it as everybody does; ``upstream``: past it straight to the service; or the
+name of a vantage point."""
 
 TIMEOUT_S = 5.0
+REPEATS = 3
+
+AGENT = "firedoor-probe"
+DIRECT_AGENT = "firedoor-probe (direct)"
+"""What the service's own log shows of requests: those that went past the gateway say so."""
 MAX_BODY_BYTES = 1 << 20
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -43,6 +51,26 @@ class Answer:
         return 200 <= self.status < 300
 
 
+@dataclass(frozen=True)
+class VantagePoint:
+    """
+    Another place to look from, or another node to look at.
+
+    Args:
+        connect_to: Host and port of one node; requests still name the gateway's public host. None:
+            the public address.
+
+        source: The local address to send from.
+
+        seen_as: The address that the gateway sees, to tell whether a block is about us.
+    """
+
+    name: str
+    connect_to: tuple[str, int] | None = None
+    source: str | None = None
+    seen_as: str | None = None
+
+
 class Prober:
     """
     Asks an API as its customers do. Tokens are kept in memory only. May be used from threads.
@@ -57,6 +85,12 @@ class Prober:
             ``stranger``: of somebody who owns none of them.
 
         gateway: Name of the gateway that ``public_url`` leads to, if it is known.
+
+        vantage_points: Where else to look from; the public address is looked at in any case.
+
+        seen_as: The address as which the gateway sees requests to its public address.
+
+        repeats: How many equal answers in a row are believed.
     """
 
     def __init__(
@@ -69,9 +103,14 @@ class Prober:
         owner: tuple[str, str],
         stranger: tuple[str, str],
         gateway: str | None = None,
+        vantage_points: Sequence[VantagePoint] = (),
+        seen_as: str | None = None,
+        repeats: int = REPEATS,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self.name, self.gateway = name, gateway
+        self.name, self.gateway, self.repeats = name, gateway, repeats
+        self._points = {point.name: point for point in vantage_points}
+        self._points["gateway"] = VantagePoint("gateway", seen_as=seen_as)
         self._urls: dict[Via, str] = {"gateway": public_url, "upstream": upstream_url}
         self._login_path = login_path
         self._users: dict[Who, tuple[str, str]] = {"owner": owner, "stranger": stranger}
@@ -118,19 +157,33 @@ class Prober:
     @contextmanager
     def connection(self, via: Via = "gateway") -> Iterator[Line]:
         """Open a connection that is kept open for several requests."""
-        address = urlsplit(self._urls[via])
+        point = self._points.get(via)
+        url = self._urls["upstream" if via == "upstream" else "gateway"]
+        address = urlsplit(url)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise BadInput(
                 f"Probe {self.name} has no usable address for the {via} "
-                f"({self._urls[via]!r}); nothing was asked. Mend it in firedoor.yaml."
+                f"({url!r}); nothing was asked. Mend it in firedoor.yaml."
             )
-        secure = address.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        kind = _HttpsConnection if address.scheme == "https" else _HttpConnection
         connection = kind(address.hostname, address.port, timeout=self._timeout_s)
+        if point is not None:
+            connection.at, connection.source = point.connect_to, point.source
         try:
-            yield Line(self, connection, self._urls[via])
+            agent = DIRECT_AGENT if via == "upstream" else AGENT
+            said = url if via in self._urls else f"{url} ({via})"
+            yield Line(self, connection, said, agent)
         finally:
             connection.close()
+
+    @property
+    def vantages(self) -> tuple[Via, ...]:
+        """The places to look at the gateway from, the public address first."""
+        return ("gateway", *sorted(self._points.keys() - {"gateway"}))
+
+    def seen_as(self, via: Via) -> str | None:
+        """Return as which address the gateway sees us from a place, if that is known."""
+        return self._points[via].seen_as
 
     def same_host_path(self, answer: Answer, via: Via = "gateway") -> str | None:
         """Return where a redirect leads, if it is one and stays on this host."""
@@ -193,13 +246,45 @@ class Prober:
         return token
 
 
+class _HttpConnection(http.client.HTTPConnection):
+    """Connects to ``at`` instead of the host that it names, if that is set."""
+
+    at: tuple[str, int] | None = None
+    source: str | None = None
+
+    def connect(self) -> None:
+        self.sock = _connected(self.at or (self.host, self.port), self.timeout, self.source)
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    """The same; the certificate is that of the host that it names."""
+
+    at: tuple[str, int] | None = None
+    source: str | None = None
+
+    def connect(self) -> None:
+        plain = _connected(self.at or (self.host, self.port), self.timeout, self.source)
+        self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+
+
+def _connected(at: tuple[str, int], timeout_s: float | None, source: str | None) -> socket.socket:
+    connected = socket.create_connection(at, timeout_s, (source, 0) if source else None)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
 class Line:
     """One connection of a `Prober`; its requests go one after the other."""
 
     def __init__(
-        self, prober: Prober, connection: http.client.HTTPConnection, base_url: str
+        self,
+        prober: Prober,
+        connection: http.client.HTTPConnection,
+        base_url: str,
+        agent: str = AGENT,
     ) -> None:
         self._prober, self._connection, self._url = prober, connection, base_url
+        self._agent = agent
 
     def request(
         self,
@@ -233,7 +318,7 @@ class Line:
             self._connection.putrequest(method, path, skip_host=has_host, skip_accept_encoding=True)
             for name, value in headers.items():
                 self._connection.putheader(name, value)
-            self._connection.putheader("User-Agent", "firedoor-probe")
+            self._connection.putheader("User-Agent", self._agent)
             if body is not None:
                 self._connection.putheader("Content-Length", str(len(body)))
             self._connection.endheaders(body)

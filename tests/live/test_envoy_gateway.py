@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from actions.gateway import BlockPrincipal, Close, EnvoyGateway, Lift, Throttle
 from actions.probe import Authorization, Prober
+from bot.action import Writing
 from bot.errors import (
     NotAllowed,
     ProviderRefused,
@@ -27,18 +28,9 @@ from bot.errors import (
 )
 from bot.model.containment import Control, ControlKind
 from bot.service.context import Connections
-from tests.live.envoy_helpers import (
-    ENDPOINTS,
-    EXPORT,
-    HOUR,
-    ME,
-    ORDER,
-    USERS,
-    Edge,
-    failed,
-    seen,
-    until,
-)
+from tests.gateways.envoy import EnvoyRig
+from tests.gateways.rig import HOUR, failed, seen
+from tests.gateways.upstream import ENDPOINTS, EXPORT, ME, ORDER, USERS, until
 
 pytestmark = pytest.mark.live
 
@@ -46,8 +38,8 @@ ORDER_PATH = "/api/orders/4001"
 
 
 @pytest.fixture
-def edge(tmp_path: Path) -> Iterator[Edge]:
-    edge = Edge(tmp_path)
+def edge(tmp_path: Path) -> Iterator[EnvoyRig]:
+    edge = EnvoyRig(tmp_path)
     try:
         edge.start()
         yield edge
@@ -60,7 +52,7 @@ def close_control(path: str = "/api/orders/{order_id}", method: str = "GET") -> 
 
 
 class TestClose:
-    def test_closed_endpoint_answers_503_and_is_proven_so(self, edge: Edge) -> None:
+    def test_closed_endpoint_answers_503_and_is_proven_so(self, edge: EnvoyRig) -> None:
         """
         A closed endpoint answers 503 with JSON and Retry-After in every spelling; nothing of it
         reaches the service, and everything beside it answers.
@@ -70,8 +62,8 @@ class TestClose:
         plan, facts = edge.do(action, ctx, endpoint=ORDER)
 
         answer = edge.get(ORDER_PATH)
-        assert answer.status_code == 503
-        assert answer.json()["error"] == "endpoint_closed"
+        assert answer.status == 503
+        assert answer.json()["code"] == "endpoint_closed"
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["retry-after"] == "120"
         assert answer.headers["x-firedoor"] == "closed"
@@ -84,7 +76,7 @@ class TestClose:
         assert len([c for c in proof.checks if c.name.startswith("neighbour")]) == 4
         assert edge.status("/api/orders?limit=1") == 200
 
-    def test_more_specific_endpoint_stays_open(self, edge: Edge) -> None:
+    def test_more_specific_endpoint_stays_open(self, edge: EnvoyRig) -> None:
         """
         An endpoint whose path a closed template would match too is not closed with it.
         """
@@ -93,7 +85,7 @@ class TestClose:
         assert edge.status("/api/orders/export") == 200
         assert edge.status("/api/orders/exports") == 503
 
-    def test_only_the_method_is_closed(self, edge: Edge) -> None:
+    def test_only_the_method_is_closed(self, edge: EnvoyRig) -> None:
         """
         Closing GET closes HEAD with it, and no other method.
         """
@@ -104,7 +96,7 @@ class TestClose:
         assert requests.head(url, headers=headers, timeout=5).status_code == 503
         assert requests.delete(url, headers=headers, timeout=5).status_code == 405
 
-    def test_open_connection_is_closed_out_too(self, edge: Edge) -> None:
+    def test_open_connection_is_closed_out_too(self, edge: EnvoyRig) -> None:
         """
         A connection that was open before the change gets 503 on its next request, and goes on.
         """
@@ -132,7 +124,9 @@ class TestClose:
             pytest.param({"decodes": 2}, "double encoded letter", id="decoding-twice"),
         ],
     )
-    def test_way_around_is_found(self, edge: Edge, lenience: dict[str, Any], spelling: str) -> None:
+    def test_way_around_is_found(
+        self, edge: EnvoyRig, lenience: dict[str, Any], spelling: str
+    ) -> None:
         """
         A service that takes a spelling which the gateway lets through fails the proof, by name.
         """
@@ -147,7 +141,7 @@ class TestClose:
         assert any(f"not around it by {spelling}: GET" in line for line in found)
         assert all("not around it by" in line for line in found)
 
-    def test_case_is_folded_where_the_routes_fold_it(self, edge: Edge) -> None:
+    def test_case_is_folded_where_the_routes_fold_it(self, edge: EnvoyRig) -> None:
         """
         Routes that ignore case are closed in every case.
         """
@@ -161,7 +155,7 @@ class TestClose:
 
         assert failed(action.verify(plan, ctx)) == []
 
-    def test_method_that_changes_data_is_probed_without_harm(self, edge: Edge) -> None:
+    def test_method_that_changes_data_is_probed_without_harm(self, edge: EnvoyRig) -> None:
         """
         A closed DELETE is proven with an object that does not exist.
         """
@@ -175,7 +169,7 @@ class TestClose:
         assert [call for call in edge.upstream.reached if call[0] == "DELETE"] == []
         assert edge.status(ORDER_PATH) == 200
 
-    def test_open_method_that_takes_bodies_is_seen_as_reached(self, edge: Edge) -> None:
+    def test_open_method_that_takes_bodies_is_seen_as_reached(self, edge: EnvoyRig) -> None:
         """
         A handler that complains about a body was reached, so the endpoint is not closed.
         """
@@ -187,7 +181,7 @@ class TestClose:
 
         assert any("double encoded letter" in line for line in failed(action.verify(plan, ctx)))
 
-    def test_without_a_probe_nothing_is_proven(self, edge: Edge) -> None:
+    def test_without_a_probe_nothing_is_proven(self, edge: EnvoyRig) -> None:
         """
         Without a way to look from outside the proof fails and says so.
         """
@@ -200,7 +194,7 @@ class TestClose:
         assert not proof.ok
         assert "No connection of kind Prober" in seen(proof, "a look from outside")
 
-    def test_long_template_fits_into_envoy(self, edge: Edge) -> None:
+    def test_long_template_fits_into_envoy(self, edge: EnvoyRig) -> None:
         """
         Envoy refuses large regular expressions; a long template is written in several.
         """
@@ -217,7 +211,7 @@ class TestClose:
 
 
 class TestThrottle:
-    def test_throttled_endpoint_answers_429_and_its_neighbours_do_not(self, edge: Edge) -> None:
+    def test_throttled_endpoint_answers_429_and_its_neighbours_do_not(self, edge: EnvoyRig) -> None:
         """
         Above the rate callers get 429; what gets through is served as ever.
         """
@@ -226,12 +220,12 @@ class TestThrottle:
         plan, _ = edge.do(action, ctx, endpoint=ORDER, rate="30/m")
 
         answers = [edge.get(f"/api/orders/{n}") for n in range(4001, 4004)]
-        assert [answer.status_code for answer in answers] == [200, 429, 429]
+        assert [answer.status for answer in answers] == [200, 429, 429]
         assert answers[1].headers["x-firedoor"] == "throttled"
         assert [edge.status("/api/orders") for _ in range(5)] == [200] * 5
         assert failed(action.verify(plan, ctx)) == []
 
-    def test_strictest_rate_wins(self, edge: Edge) -> None:
+    def test_strictest_rate_wins(self, edge: EnvoyRig) -> None:
         """
         Two throttles on one endpoint make the slower one.
         """
@@ -240,7 +234,7 @@ class TestThrottle:
 
         assert [edge.status(ORDER_PATH) for _ in range(3)] == [200, 429, 429]
 
-    def test_throttle_that_does_nothing_is_not_proven(self, edge: Edge) -> None:
+    def test_throttle_that_does_nothing_is_not_proven(self, edge: EnvoyRig) -> None:
         """
         A rate that no burst of the probe reaches is reported as not seen.
         """
@@ -251,7 +245,7 @@ class TestThrottle:
 
 
 class TestBlockPrincipal:
-    def test_blocked_subject_gets_403_and_others_do_not(self, edge: Edge) -> None:
+    def test_blocked_subject_gets_403_and_others_do_not(self, edge: EnvoyRig) -> None:
         """
         Only the subject of a verified token is refused, only on this endpoint.
         """
@@ -266,7 +260,7 @@ class TestBlockPrincipal:
         assert failed(proof) == []
         assert "not tried from outside" in seen(proof, "refusal of c-mallory")
 
-    def test_block_of_a_probe_user_is_seen_from_outside(self, edge: Edge) -> None:
+    def test_block_of_a_probe_user_is_seen_from_outside(self, edge: EnvoyRig) -> None:
         """
         Where Firedoor has a token of the blocked principal it tries it.
         """
@@ -276,9 +270,9 @@ class TestBlockPrincipal:
 
         proof = action.verify(plan, ctx)
         assert failed(proof) == []
-        assert seen(proof, f"GET {ORDER_PATH} as c-stranger") == "403"
+        assert seen(proof, f"GET {ORDER_PATH} as c-stranger") == "403 (refused by the gateway)"
 
-    def test_several_principals_and_a_throttle_go_together(self, edge: Edge) -> None:
+    def test_several_principals_and_a_throttle_go_together(self, edge: EnvoyRig) -> None:
         """
         Blocks of several principals and a throttle hold on one endpoint at once.
         """
@@ -289,7 +283,7 @@ class TestBlockPrincipal:
         asked = ["mallory", "probe-stranger", "mallory", "probe-owner", "probe-owner"]
         assert [edge.status(ORDER_PATH, who) for who in asked] == [403, 403, 403, 200, 429]
 
-    def test_forged_token_neither_passes_nor_frames(self, edge: Edge) -> None:
+    def test_forged_token_neither_passes_nor_frames(self, edge: EnvoyRig) -> None:
         """
         A token that is not signed by the issuer's key is refused with 401, whatever it says.
         """
@@ -301,12 +295,12 @@ class TestBlockPrincipal:
 
         for token in (forged, unsigned):
             headers = {"Authorization": f"Bearer {token}"}
-            assert edge.get(ORDER_PATH, None, headers=headers).status_code == 401
+            assert edge.get(ORDER_PATH, None, headers=headers).status == 401
         assert edge.status(ORDER_PATH, None) == 401
 
 
 class TestLift:
-    def test_lifted_endpoint_is_exactly_as_before(self, edge: Edge) -> None:
+    def test_lifted_endpoint_is_exactly_as_before(self, edge: EnvoyRig) -> None:
         """
         After lifting, the file is byte for byte as before, the version equal, the endpoint open.
         """
@@ -325,7 +319,7 @@ class TestLift:
         assert failed(action.verify(plan, ctx)) == []
         assert [edge.status(ORDER_PATH) for _ in range(5)] == [200] * 5
 
-    def test_other_incidents_containment_stays(self, edge: Edge) -> None:
+    def test_other_incidents_containment_stays(self, edge: EnvoyRig) -> None:
         """
         Lifting one of two containments on an endpoint leaves the other one in force.
         """
@@ -341,7 +335,7 @@ class TestLift:
         assert failed(proof) == []
         assert any("still held by another containment" in check.name for check in proof.checks)
 
-    def test_foreign_containment_is_not_lifted(self, edge: Edge) -> None:
+    def test_foreign_containment_is_not_lifted(self, edge: EnvoyRig) -> None:
         """
         A run lifts only what belongs to its own incident.
         """
@@ -351,7 +345,7 @@ class TestLift:
             edge.do(Lift(), edge.context(step="reopen"), containments=[theirs.containment])
         assert edge.status(ORDER_PATH) == 503
 
-    def test_undone_lift_holds_again_until_the_old_expiry(self, edge: Edge) -> None:
+    def test_undone_lift_holds_again_until_the_old_expiry(self, edge: EnvoyRig) -> None:
         """
         Undoing a lift closes the endpoint again, no longer than it was to be closed; twice too.
         """
@@ -367,7 +361,7 @@ class TestLift:
         assert [c.expires_at for c in edge.desk.in_force("edge")] == [expires_at]
         assert edge.status(ORDER_PATH) == 503
 
-    def test_undone_lift_does_not_outlive_the_expiry(self, edge: Edge) -> None:
+    def test_undone_lift_does_not_outlive_the_expiry(self, edge: EnvoyRig) -> None:
         """
         What would have expired meanwhile is not held again.
         """
@@ -381,7 +375,7 @@ class TestLift:
         assert edge.desk.in_force("edge") == ()
         assert edge.status(ORDER_PATH) == 200
 
-    def test_reopened_endpoint_that_fails_is_not_proven(self, edge: Edge) -> None:
+    def test_reopened_endpoint_that_fails_is_not_proven(self, edge: EnvoyRig) -> None:
         """
         A lift is proven by an answer of the endpoint, not by the gateway's word alone.
         """
@@ -398,7 +392,7 @@ class TestLift:
 
 
 class TestHolding:
-    def test_second_apply_changes_nothing(self, edge: Edge) -> None:
+    def test_second_apply_changes_nothing(self, edge: EnvoyRig) -> None:
         """
         Applied again after a crash, a step keeps its containment, its start and its expiry.
         """
@@ -417,7 +411,7 @@ class TestHolding:
         assert held[0].expires_at - held[0].since == HOUR
         assert edge.files.rds_file.stat().st_mtime_ns == stamp.st_mtime_ns
 
-    def test_undo_takes_back_only_its_own(self, edge: Edge) -> None:
+    def test_undo_takes_back_only_its_own(self, edge: EnvoyRig) -> None:
         """
         Undoing a step lifts its containment, and leaves what others hold.
         """
@@ -428,7 +422,7 @@ class TestHolding:
 
         assert (edge.status(ORDER_PATH), edge.status(ORDER_PATH, "mallory")) == (200, 403)
 
-    def test_step_that_was_undone_can_hold_again(self, edge: Edge) -> None:
+    def test_step_that_was_undone_can_hold_again(self, edge: EnvoyRig) -> None:
         """
         After an undo the same step holds anew, under another id: what ended stays ended.
         """
@@ -441,7 +435,7 @@ class TestHolding:
         assert (first.containment, second.containment) == ("INC-1-R1.close", "INC-1-R1.close.2")
         assert edge.status(ORDER_PATH) == 503
 
-    def test_undo_refuses_what_another_hand_changed(self, edge: Edge) -> None:
+    def test_undo_refuses_what_another_hand_changed(self, edge: EnvoyRig) -> None:
         """
         If the gateway serves routes that no containments made, nothing is undone.
         """
@@ -454,7 +448,7 @@ class TestHolding:
 
         assert len(edge.desk.in_force("edge")) == 1
 
-    def test_containment_elsewhere_does_not_change_a_plan(self, edge: Edge) -> None:
+    def test_containment_elsewhere_does_not_change_a_plan(self, edge: EnvoyRig) -> None:
         """
         An approval is of one endpoint: what is held elsewhere leaves the digest alone.
         """
@@ -470,7 +464,7 @@ class TestHolding:
         assert before.digest == after.digest != changed.digest
 
 
-def replace_by_hand(edge: Edge, version: str) -> None:
+def replace_by_hand(edge: EnvoyRig, version: str) -> None:
     """Do what an operator might: write other routes where Firedoor writes."""
     base = json.loads(edge.files.base_routes.read_text())
     kind = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
@@ -478,11 +472,11 @@ def replace_by_hand(edge: Edge, version: str) -> None:
     draft = edge.directory / "draft.json"
     draft.write_text(json.dumps(response))
     draft.replace(edge.files.rds_file)
-    until(lambda: edge.gateway.observe() == version, "the routes written by hand")
+    until(lambda: edge.gateway.observe().startswith(version), "the routes written by hand")
 
 
 class TestEnvoyGateway:
-    def test_empty_set_is_the_base(self, edge: Edge) -> None:
+    def test_empty_set_is_the_base(self, edge: EnvoyRig) -> None:
         """
         Without controls Envoy serves the operator's routes and nothing else.
         """
@@ -492,7 +486,7 @@ class TestEnvoyGateway:
         assert edge.gateway.observe() == edge.gateway.version_of([])
         assert edge.gateway.converge([]) == edge.gateway.version_of([])
 
-    def test_refused_routes_leave_the_old_ones(self, edge: Edge) -> None:
+    def test_refused_routes_leave_the_old_ones(self, edge: EnvoyRig) -> None:
         """
         Routes that Envoy refuses are reported, and the ones before are served and in the file.
         """
@@ -509,7 +503,7 @@ class TestEnvoyGateway:
         assert edge.gateway.converge([]) == edge.gateway.version_of([])
         assert edge.status(ORDER_PATH) == 200
 
-    def test_refusal_withdraws_the_containment(self, edge: Edge) -> None:
+    def test_refusal_withdraws_the_containment(self, edge: EnvoyRig) -> None:
         """
         A containment that the gateway refuses is not left as wanted for ever.
         """
@@ -522,7 +516,9 @@ class TestEnvoyGateway:
 
         assert edge.desk.in_force("edge") == ()
 
-    def test_after_a_crash_before_the_answer_the_old_routes_can_come_back(self, edge: Edge) -> None:
+    def test_after_a_crash_before_the_answer_the_old_routes_can_come_back(
+        self, edge: EnvoyRig
+    ) -> None:
         """
         If Firedoor dies between writing routes and learning that they are refused, the next
         attempt still knows the routes before.
@@ -539,7 +535,7 @@ class TestEnvoyGateway:
 
         assert edge.files.rds_file.read_bytes() == before
 
-    def test_refusal_never_goes_back_further_than_what_was_served(self, edge: Edge) -> None:
+    def test_refusal_never_goes_back_further_than_what_was_served(self, edge: EnvoyRig) -> None:
         """
         Routes that Envoy took only later, when it was started again, are the ones that come back.
         """
@@ -556,7 +552,7 @@ class TestEnvoyGateway:
         edge.start()
         assert edge.status(ORDER_PATH) == 503
 
-    def test_gateway_that_is_down_is_unreachable_and_starts_contained(self, edge: Edge) -> None:
+    def test_gateway_that_is_down_is_unreachable_and_starts_contained(self, edge: EnvoyRig) -> None:
         """
         With Envoy down the caller is told so; Envoy starts with what was asked for.
         """
@@ -572,7 +568,7 @@ class TestEnvoyGateway:
         assert edge.status(ORDER_PATH) == 503
         assert edge.gateway.converge([close_control()]) == edge.gateway.observe()
 
-    def test_restarted_gateway_keeps_its_containments(self, edge: Edge) -> None:
+    def test_restarted_gateway_keeps_its_containments(self, edge: EnvoyRig) -> None:
         """
         A restart of Envoy reopens nothing.
         """
@@ -586,7 +582,7 @@ class TestEnvoyGateway:
         assert edge.status(ORDER_PATH) == 503
         assert edge.desk.reconcile("edge")
 
-    def test_converged_gateway_is_not_written_again(self, edge: Edge) -> None:
+    def test_converged_gateway_is_not_written_again(self, edge: EnvoyRig) -> None:
         """
         Converging to what is there writes nothing.
         """
@@ -597,23 +593,25 @@ class TestEnvoyGateway:
 
         assert edge.files.rds_file.stat().st_mtime_ns == stamp
 
-    def test_other_hands_change_is_named_and_overwritten(
-        self, edge: Edge, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_other_hands_change_is_named_kept_and_replaced(self, edge: EnvoyRig) -> None:
         """
-        Routes by another hand are drift: the log says so, and the containments win.
+        Routes by another hand are drift: the containments win, and what was written is kept.
         """
+        told: list[str] = []
         edge.gateway.converge([close_control()])
         replace_by_hand(edge, "by-hand")
         assert edge.status(ORDER_PATH) == 200
 
-        edge.gateway.converge([close_control()])
+        edge.gateway.converge([close_control()], Writing(displaced=told.append))
 
-        assert "changed by another hand" in caplog.text
+        (sentence,) = told
+        kept = next((edge.files.rds_file.parent / ".firedoor").glob("*.other-*"))
+        assert str(kept) in sentence
+        assert json.loads(kept.read_bytes())["version_info"] == "by-hand"
         assert edge.status(ORDER_PATH) == 503
 
     def test_edited_base_routes_are_taken_up(
-        self, edge: Edge, caplog: pytest.LogCaptureFixture
+        self, edge: EnvoyRig, caplog: pytest.LogCaptureFixture
     ) -> None:
         """
         The operator's edits come in with the next change; a broken edit does not stop one.
@@ -631,7 +629,7 @@ class TestEnvoyGateway:
         assert "the routes read before are used" in caplog.text
         assert (edge.status("/health"), edge.status(ORDER_PATH)) == (404, 200)
 
-    def test_change_under_load_breaks_no_request(self, edge: Edge) -> None:
+    def test_change_under_load_breaks_no_request(self, edge: EnvoyRig) -> None:
         """
         While containments come and go every request gets an answer, and never a wrong one.
         """
@@ -666,7 +664,7 @@ class Dying(EnvoyGateway):
         raise KeyboardInterrupt
 
 
-def gateway_arguments(edge: Edge) -> dict[str, Any]:
+def gateway_arguments(edge: EnvoyRig) -> dict[str, Any]:
     return {
         "name": "edge",
         "base_routes": edge.files.base_routes,
@@ -676,7 +674,7 @@ def gateway_arguments(edge: Edge) -> dict[str, Any]:
 
 
 class TestAccessLog:
-    def test_line_says_who_read_whose_object(self, edge: Edge) -> None:
+    def test_line_says_who_read_whose_object(self, edge: EnvoyRig) -> None:
         """
         A line holds the verified subject and role and the object's owner, which callers don't see.
         """
@@ -691,12 +689,12 @@ class TestAccessLog:
         assert (line["method"], line["response_code"], line["route"]) == ("GET", 200, "api")
         assert (line["client_ip"], line["user_agent"]) == ("127.0.0.1", "curl/8")
         assert line["request_id"]
-        assert line["bytes_sent"] == len(answer.content)
+        assert line["bytes_sent"] == len(answer.body)
         assert isinstance(line["duration_ms"], int)
         assert line["start_time"].endswith("Z")
         assert len(line["start_time"]) == len("2026-11-23T12:00:00.000Z")
 
-    def test_claims_of_an_unverified_token_are_not_logged(self, edge: Edge) -> None:
+    def test_claims_of_an_unverified_token_are_not_logged(self, edge: EnvoyRig) -> None:
         """
         What a forged token says is nobody's deed.
         """
@@ -711,7 +709,7 @@ class TestAccessLog:
         assert line["response_code"] == 401
         assert (line["sub"], line["role"], line["resource_owner"]) == (None, None, None)
 
-    def test_caller_cannot_write_the_path_or_its_address(self, edge: Edge) -> None:
+    def test_caller_cannot_write_the_path_or_its_address(self, edge: EnvoyRig) -> None:
         """
         What proxies tell each other in headers is not believed of a caller.
         """
@@ -721,7 +719,7 @@ class TestAccessLog:
         until(lambda: bool(edge.log_lines(ORDER_PATH)), "the access log's line")
         assert edge.log_lines(ORDER_PATH)[0]["client_ip"] == "127.0.0.1"
 
-    def test_caller_cannot_write_the_owner(self, edge: Edge) -> None:
+    def test_caller_cannot_write_the_owner(self, edge: EnvoyRig) -> None:
         """
         The owner comes from the service's answer only.
         """
@@ -730,7 +728,7 @@ class TestAccessLog:
         until(lambda: bool(edge.log_lines("/api/orders")), "the access log's line")
         assert edge.log_lines("/api/orders")[0]["resource_owner"] is None
 
-    def test_contained_request_names_its_route(self, edge: Edge) -> None:
+    def test_contained_request_names_its_route(self, edge: EnvoyRig) -> None:
         """
         The log tells what Firedoor answered from what the service did.
         """
@@ -744,7 +742,7 @@ class TestAccessLog:
 
 
 class TestAuthorization:
-    def test_hole_is_not_proven_mended(self, edge: Edge) -> None:
+    def test_hole_is_not_proven_mended(self, edge: EnvoyRig) -> None:
         """
         As long as a stranger gets the object, the step fails and says what was seen.
         """
@@ -753,7 +751,7 @@ class TestAuthorization:
         with pytest.raises(VerificationFailed, match=r"stranger at .* gave 200, not 403"):
             action.run(action.read_params({"endpoint": ORDER}), edge.context(step="prove"))
 
-    def test_mended_hole_is_proven_behind_a_closed_gateway(self, edge: Edge) -> None:
+    def test_mended_hole_is_proven_behind_a_closed_gateway(self, edge: EnvoyRig) -> None:
         """
         The proof goes past the gateway, where the endpoint is still closed.
         """
@@ -774,7 +772,7 @@ class TestAuthorization:
         with pytest.raises(VerificationFailed, match="503"):
             action.run(action.read_params({"endpoint": ORDER, "via": "gateway"}), ctx)
 
-    def test_other_refusal_than_expected_is_not_proof(self, edge: Edge) -> None:
+    def test_other_refusal_than_expected_is_not_proof(self, edge: EnvoyRig) -> None:
         """
         A service that should hide objects and says 403 instead has not done what was asked.
         """
@@ -786,7 +784,7 @@ class TestAuthorization:
 
 
 class TestProber:
-    def test_refused_token_is_renewed_once(self, edge: Edge) -> None:
+    def test_refused_token_is_renewed_once(self, edge: EnvoyRig) -> None:
         """
         A token that no longer holds is replaced by a new login; a second refusal is the answer.
         """
@@ -797,7 +795,7 @@ class TestProber:
         assert edge.upstream.logins == 2
         assert edge.prober.get("/api/orders", "nobody").status == 401
 
-    def test_closed_login_does_not_blind_it(self, edge: Edge) -> None:
+    def test_closed_login_does_not_blind_it(self, edge: EnvoyRig) -> None:
         """
         Logins go to the service itself, so a closed login endpoint can still be looked at.
         """
@@ -805,16 +803,16 @@ class TestProber:
 
         assert edge.prober.get("/api/orders", "owner").status == 200
 
-    def test_path_is_sent_as_written(self, edge: Edge) -> None:
+    def test_path_is_sent_as_written(self, edge: EnvoyRig) -> None:
         """
         No spelling is tidied up on the way out.
         """
         edge.prober.get("/api/zz/..%2f//orders/%34001;v=1", "owner", "upstream")
         edge.prober.get("/api//orders/%34001", "owner", "upstream")
 
-        assert edge.upstream.reached[-1] == ("GET", "/api//orders/%34001")
+        assert edge.upstream.paths[-2:] == ["/api/zz/..%2f//orders/%34001;v=1", "/api//orders/%34001"]
 
-    def test_more_specific_neighbour_is_watched(self, edge: Edge) -> None:
+    def test_more_specific_neighbour_is_watched(self, edge: EnvoyRig) -> None:
         """
         The nearest endpoints by path are among the neighbours of a proof.
         """

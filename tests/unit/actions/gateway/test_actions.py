@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from actions.gateway import ACTIONS, BlockPrincipal, Close, Lift, Throttle
 from actions.gateway.params import rate_per_s
-from bot.action import ChangeAction, Effect
+from bot.action import ChangeAction, Effect, Support
 from bot.errors import BadInput, NotAllowed, NotFound, ProviderUnreachable, UndoConflict
 from bot.model.containment import Control, ControlKind, subject
 from bot.model.endpoint import Endpoint
@@ -76,10 +76,11 @@ class TestContract:
     @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
     def test_what_runbooks_rely_on(self, action: ChangeAction[Any]) -> None:
         """
-        All four are changes; those that hold need a time to live.
+        All but the reading of a count are changes; those that hold need a time to live.
         """
-        assert action.effect is Effect.CHANGE
-        assert action.contains is (action.name != "gateway.lift")
+        reads = action.name == "gateway.shadow_hits"
+        assert action.effect is (Effect.READ if reads else Effect.CHANGE)
+        assert action.contains is (action.name != "gateway.lift" and not reads)
 
     def test_actions_of_the_design_are_there(self) -> None:
         """
@@ -179,9 +180,16 @@ class TestHold:
         """
         A control that a gateway does not have is refused at planning, before anybody approves.
         """
-        monkeypatch.setattr(desk.gateway, "supports", lambda _control: False)
+        monkeypatch.setattr(
+            desk.gateway,
+            "supports",
+            lambda _control: Support(ok=False, why="it is asleep", nearest=ControlKind.THROTTLE),
+        )
 
-        with pytest.raises(BadInput, match="cannot do close"):
+        with pytest.raises(
+            BadInput,
+            match=r"cannot do gateway.close .*: it is asleep.*nearest .*: gateway.throttle",
+        ):
             planned(Close(), desk.context(), endpoint=ORDER)
 
     def test_containment_without_an_end_is_refused(self, desk: Desk) -> None:

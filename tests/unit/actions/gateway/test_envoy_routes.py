@@ -101,7 +101,7 @@ class TestRender:
         assert route["name"] == "firedoor close GET /api/orders/{order_id}"
         assert route["direct_response"]["status"] == 503
         body = json.loads(route["direct_response"]["body"]["inline_string"])
-        assert body["error"] == "endpoint_closed"
+        assert body["code"] == "endpoint_closed"
         headers = {
             h["header"]["key"]: h["header"]["value"] for h in route["response_headers_to_add"]
         }

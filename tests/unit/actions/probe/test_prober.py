@@ -11,7 +11,7 @@ import pytest
 from actions.probe import Answer, Authorization, Prober
 from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
 from bot.model.endpoint import Endpoint
-from tests.live.envoy_helpers import PASSWORD, Tokens, Upstream
+from tests.gateways.upstream import PASSWORD, Tokens, Upstream
 
 
 @pytest.fixture(scope="module")

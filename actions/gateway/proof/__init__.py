@@ -1,0 +1,150 @@
+"""Proof from outside: what callers get at an endpoint, at its neighbours, and around it.
+
+Every request goes through the gateway's public address with a valid token, so that it is the
+control that answers and not the token check before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from actions.gateway.answers import MARK_HEADER
+from actions.gateway.desk import describe, endpoint_of, settled_version
+from actions.gateway.proof import rungs
+from actions.gateway.proof.neighbours import alive, neighbours
+from actions.gateway.proof.target import Target, said, send, target_of
+from actions.probe import Prober
+from bot.action import Context
+from bot.errors import BadInput
+from bot.model.containment import ANY_METHOD, Control, ControlKind
+from bot.model.endpoint import Endpoint
+from bot.model.outcome import Check, Proof
+
+
+def held(control: Control, key: str, *, gateway: str, probe: str | None, ctx: Context) -> Proof:
+    """
+    Prove a control that was just put in force, or the stricter one that hides it.
+
+    Args:
+        key: Of the endpoint that the step names. Of a control on a whole route, every endpoint of
+            the inventory on that path is asked.
+    """
+    endpoint_of(key, ctx)
+    version = version_check(gateway, ctx)
+    prober = _prober(gateway, probe, ctx)
+    if isinstance(prober, Check):
+        return Proof(checks=(version, prober))
+    endpoints = _endpoints(control.endpoint, ctx)
+    checks = [version]
+    for endpoint in endpoints:
+        checks += _held_at(endpoint, control, version, gateway, prober, ctx)
+    return Proof(checks=(*checks, *neighbours(endpoints, gateway, prober, ctx)))
+
+
+def _held_at(
+    endpoint: Endpoint,
+    control: Control,
+    version: Check,
+    gateway: str,
+    prober: Prober,
+    ctx: Context,
+) -> list[Check]:
+    target = target_of(endpoint)
+    in_force = [c.control for c in ctx.containments.in_force(gateway, endpoint.key)]
+    every = [control, *in_force]
+    if not target.is_harmless or not (version.ok or target.is_safe):
+        return [_not_tried(target)]
+    if any(each.kind is ControlKind.CLOSE for each in every):
+        return rungs.closed(target, prober, ctx)
+    adapter = ctx.containments.gateway(gateway)
+    match control.kind:
+        case ControlKind.THROTTLE:
+            return [rungs.throttled(control, target, prober, adapter.supports(control))]
+        case ControlKind.SHADOW:
+            return rungs.shadowed(control, every, target, prober, adapter)
+        case _:
+            return rungs.refusing(control, every, target, prober, version)
+
+
+def lifted(places: Iterable[tuple[str, str]], *, probe: str | None, ctx: Context) -> Proof:
+    """
+    Prove that endpoints answer again.
+
+    Args:
+        places: Gateway and endpoint of each, as the controls have it.
+    """
+    by_gateway: dict[str, list[str]] = {}
+    for gateway, key in sorted(places):
+        by_gateway.setdefault(gateway, []).append(key)
+    checks: list[Check] = []
+    for gateway, keys in by_gateway.items():
+        checks.append(version_check(gateway, ctx))
+        prober = _prober(gateway, probe, ctx)
+        if isinstance(prober, Check):
+            checks.append(prober)
+            continue
+        found = {e.key: e for key in keys for e in _endpoints(key, ctx)}
+        endpoints = list(found.values())
+        checks += [_answers_again(endpoint, gateway, prober, ctx) for endpoint in endpoints]
+        checks += neighbours(endpoints, gateway, prober, ctx)
+    if not by_gateway:
+        checks.append(Check(name="lifted", ok=True, expected="nothing", seen="nothing"))
+    return Proof(checks=tuple(checks))
+
+
+def version_check(gateway: str, ctx: Context) -> Check:
+    """Check that a gateway reports the version that the containments in force make."""
+    reported, wanted = settled_version(ctx, gateway)
+    return Check(
+        name=f"routes that gateway {gateway} reports",
+        ok=reported == wanted,
+        expected=f"version {wanted}",
+        seen=f"version {reported or '(none)'}",
+    )
+
+
+def _endpoints(key: str, ctx: Context) -> Sequence[Endpoint]:
+    """Return the endpoint of a key, or all on a path of a key for every method."""
+    method, _, path = key.partition(" ")
+    if method != ANY_METHOD:
+        return [endpoint_of(key, ctx)]
+    return [ctx.endpoints[each] for each in sorted(ctx.endpoints) if each.partition(" ")[2] == path]
+
+
+def _answers_again(endpoint: Endpoint, gateway: str, prober: Prober, ctx: Context) -> Check:
+    still = [c.control for c in ctx.containments.in_force(gateway, endpoint.key)]
+    target = target_of(endpoint)
+    if not target.is_harmless:
+        return _not_tried(target)
+    if still:
+        answer = send(target, prober)
+        closed = any(control.kind is ControlKind.CLOSE for control in still)
+        return Check(
+            name=f"{target} is still held by another containment",
+            ok=(answer.headers.get(MARK_HEADER) == "closed") == closed,
+            expected="; ".join(describe(control) for control in still),
+            seen=said(answer),
+        )
+    return alive(f"{target} answers again", target, prober)
+
+
+def _not_tried(target: Target) -> Check:
+    return Check(
+        name=f"{target.endpoint.key} from outside",
+        ok=False,
+        expected="to be tried",
+        seen="not tried: if it is open, trying would change data; prove it by hand",
+    )
+
+
+def _prober(gateway: str, probe: str | None, ctx: Context) -> Prober | Check:
+    """Return what to look with; or, that nothing can be seen from outside, as a failed check."""
+    try:
+        prober = ctx.connection(Prober, probe)
+    except BadInput as error:
+        why = f"not looked at: {error}"
+    else:
+        if prober.gateway in (None, gateway):
+            return prober
+        why = f"not looked at: probe {prober.name} looks through gateway {prober.gateway}"
+    return Check(name="a look from outside", ok=False, expected="one, with a probe", seen=why)
