@@ -25,7 +25,7 @@ from bot.model.containment import Containment, Control, ControlKind
 from bot.model.endpoint import Endpoint
 from bot.model.incident import IncidentStatus
 from bot.model.outcome import Evidence, Outcome, Proof
-from bot.model.plan import Plan
+from bot.model.plan import Brief, Plan
 
 
 class Effect(StrEnum):
@@ -318,6 +318,17 @@ class ChangeAction(Action[P]):
         Raises:
             Ambiguous: Whether it happened cannot be decided; a person will.
         """
+
+    def holds(self, plan: Plan) -> Control | None:
+        """Return the control that a plan puts in force, of an action with ``contains``."""
+        del plan
+        return None
+
+    def brief(self, plan: Plan, ctx: Context) -> Brief | None:
+        """Return what people should know before they approve, beside the plan itself. Reads only;
+        what cannot be found out is said in the brief, and keeps nothing from being planned."""
+        del plan, ctx
+        return None
 
     def in_progress(self, plan: Plan, observed: Any, ctx: Context) -> bool:
         """Tell whether what is observed now is the plan half or wholly done *by this step*.

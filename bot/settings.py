@@ -192,6 +192,40 @@ class ProbeSettings(_Part):
     login_path: str
     owner: ProbeUser
     stranger: ProbeUser
+    vantage_points: dict[str, VantagePointSettings] = {}
+    seen_as: str | None = None
+    repeats: int = Field(default=3, ge=1, le=20)
+
+
+class VantagePointSettings(_Part):
+    """Another place to look from (``source``), or another node to look at (``connect_to``)."""
+
+    connect_to: str | None = None
+    """``host:port``; requests still name the public host."""
+    source: str | None = None
+    seen_as: str | None = None
+
+    @field_validator("connect_to")
+    @classmethod
+    def _has_port(cls, value: str | None) -> str | None:
+        if value is not None and not value.rpartition(":")[2].isdigit():
+            raise ValueError("it is host:port")
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        if self.connect_to is None:
+            return None
+        host, _, port = self.connect_to.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class GuardRailSettings(_Part):
+    """What no containment may do, whatever a runbook says; see ``bot/service/guards.py``."""
+
+    protected: tuple[str, ...] = ()
+    max_share: float | None = Field(default=None, ge=0, le=1)
+    max_per_hour_by_alerts: int | None = Field(default=None, ge=0)
 
 
 class Settings(_Part):
@@ -201,6 +235,8 @@ class Settings(_Part):
     store: StoreSettings | None = None
     http: Http = Http()
     webhooks: dict[Literal["alertmanager"], Webhook] = {}
+    api_tokens: dict[str, SecretSource] = {}
+    guard_rails: GuardRailSettings = GuardRailSettings()
     slack: Slack | None = None
     email: Email | None = None
     groups: dict[str, tuple[str, ...]] = {}

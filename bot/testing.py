@@ -26,7 +26,9 @@ from bot.ports import Clock, Redactor, SharedStore
 from bot.service.app import Service
 from bot.service.containments import ContainmentDesk
 from bot.service.context import Connections
+from bot.service.custody import Custody
 from bot.service.drive import Drive, Driver
+from bot.service.guards import GuardRails
 from bot.service.incidents import Incidents
 from bot.service.lease import Lease
 from bot.service.outbox import Outbox
@@ -273,6 +275,7 @@ class World:
         announce_in: str | None = None,
         is_driven_inline: bool = True,
         is_migrated: bool = False,
+        guards: GuardRails | None = None,
     ) -> None:
         """
         Args:
@@ -312,6 +315,7 @@ class World:
             endpoints=endpoints or {},
             desk=desk,
             postmortem=lambda _incident_id: _NoPostmortem(),
+            guards=guards,
         )
         driver = Driver(recorder, performer, self.clock, sleep=sleep)
         if is_driven_inline:
@@ -342,6 +346,7 @@ class World:
             ),
             reports=Reports(self.store, self.clock),
             desk=desk,
+            custody=Custody(desk, group_members),
             postmortems=Postmortems(
                 store=self.store,
                 files=files,

@@ -16,7 +16,7 @@ from actions.credentials import AwsIam, AwsKeyCredential, VaultKv
 from actions.gateway import EnvoyGateway
 from actions.logs import AccessLogs
 from actions.notify import Stakeholder, Stakeholders
-from actions.probe import Prober
+from actions.probe import Prober, VantagePoint
 from bot.action import Action, Gateway
 from bot.errors import BadInput, FiredoorError
 from bot.folders import load_folder
@@ -31,7 +31,9 @@ from bot.service import cards
 from bot.service.app import Service
 from bot.service.containments import ContainmentDesk
 from bot.service.context import Connections
+from bot.service.custody import Custody
 from bot.service.drive import Driver
+from bot.service.guards import GuardRails
 from bot.service.incidents import Incidents
 from bot.service.outbox import Outbox
 from bot.service.people import Groups, People
@@ -190,6 +192,12 @@ def connect(settings: Settings, endpoints: Mapping[str, Endpoint], chat: Chat | 
             login_path=p.login_path,
             owner=(p.owner.username, p.owner.password.reveal()),
             stranger=(p.stranger.username, p.stranger.password.reveal()),
+            vantage_points=[
+                VantagePoint(name=at, connect_to=v.address, source=v.source, seen_as=v.seen_as)
+                for at, v in p.vantage_points.items()
+            ],
+            seen_as=p.seen_as,
+            repeats=p.repeats,
         )
     made[Stakeholders, "stakeholders"] = Stakeholders(
         [
@@ -252,6 +260,7 @@ def build(
         endpoints=endpoints,
         desk=desk,
         postmortem=postmortems.desk,
+        guards=GuardRails(**settings.guard_rails.model_dump()),
     )
     groups = Groups(settings.groups, settings.people)
     loaded = runbooks(settings)
@@ -274,6 +283,7 @@ def build(
         people=People(store=store, clock=clock, recorder=recorder, runner=runner, groups=groups),
         reports=Reports(store, clock),
         desk=desk,
+        custody=Custody(desk, groups),
         postmortems=postmortems,
         groups=groups,
         outboxes=tuple(

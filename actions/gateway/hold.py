@@ -85,6 +85,9 @@ class _Hold(ChangeAction[HP]):
             after={**observed, "controls": [*before, added]},
         )
 
+    def holds(self, plan: Plan) -> Control:
+        return self._control(self.read_params(plan.params))
+
     def apply(self, plan: Plan, ctx: Context) -> Outcome:
         gateway = str(plan.before["gateway"])
         held = own(ctx, gateway)

@@ -1,4 +1,4 @@
-"""``firedoor containments``: list, extend, lift."""
+"""``firedoor containments``: list, extend, lift, hand over."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import click
 from bot.cli.common import attached, json_option, me, print_json, settings_of
 from bot.cli.driving import driving_lock, is_driven
 from bot.cli.show import console, table
-from bot.errors import BadInput, ProviderUnreachable
-from bot.language.moments import parse_duration
+from bot.errors import ProviderUnreachable
 
 
 @click.group()
@@ -37,11 +36,12 @@ def list_(ctx: click.Context, everything: bool, as_json: bool) -> None:
             c.control.kind.value,
             c.control.endpoint,
             f"{c.expires_at:%Y-%m-%d %H:%M:%S}",
+            c.owner,
             f"lifted by {c.lifted_by}" if c.lifted_by else "in force",
         )
         for c in found
     ]
-    headings = ("Containment", "Gateway", "Control", "Endpoint", "Expires (UTC)", "State")
+    headings = ("Containment", "Gateway", "Control", "Endpoint", "Expires (UTC)", "Owner", "State")
     console.print(table(headings, rows))
 
 
@@ -52,9 +52,19 @@ def list_(ctx: click.Context, everything: bool, as_json: bool) -> None:
 def extend(ctx: click.Context, containment: str, ttl: str) -> None:
     """Let CONTAINMENT expire TTL (such as 2h) from now."""
     with attached(ctx) as service:
-        service.check_known(me(service))
-        extended = service.desk.extend(containment, _seconds(ttl), me(service).actor)
+        extended = service.custody.extend(containment, ttl, me(service))
     console.print(f"{containment} expires at {extended.expires_at:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+@containments.command()
+@click.argument("containment")
+@click.argument("to")
+@click.pass_context
+def handover(ctx: click.Context, containment: str, to: str) -> None:
+    """Make TO (an id of firedoor.yaml, such as U0SAM) answerable for CONTAINMENT."""
+    with attached(ctx) as service:
+        owner = service.custody.hand_over(containment, to, me(service)).owner
+    console.print(f"{owner} is answerable for {containment} now.")
 
 
 @containments.command()
@@ -63,8 +73,7 @@ def extend(ctx: click.Context, containment: str, ttl: str) -> None:
 def lift(ctx: click.Context, containment: str) -> None:
     """End CONTAINMENT now and reopen what only it held."""
     with attached(ctx) as service:
-        service.check_known(me(service))
-        gateways = service.desk.release([containment], me(service).actor)
+        gateways = service.custody.lift(containment, me(service))
         if is_driven(settings_of(ctx)):
             console.print(f"{containment} is lifted; the serving process converges the gateway.")
             return
@@ -77,10 +86,3 @@ def lift(ctx: click.Context, containment: str) -> None:
             "controls. Start `firedoor serve`, which converges it when it is back."
         )
     console.print(f"{containment} is lifted, and the gateway reports it.")
-
-
-def _seconds(ttl: str) -> float:
-    try:
-        return parse_duration(ttl)
-    except ValueError as error:
-        raise BadInput(f"{ttl!r} is no duration ({error}); nothing was extended.") from None

@@ -15,6 +15,7 @@ from bot.cli.common import log_to_stderr, settings_of
 from bot.cli.driving import end_on_terminate, engine
 from bot.errors import BadInput
 from bot.service.app import Service
+from bot.service.groups import actor_of
 from bot.settings import Settings
 from bot.slack.chat import SlackChat
 from bot.slack.door import SlackDoor
@@ -34,7 +35,9 @@ def serve(ctx: click.Context, ready_file: str | None) -> None:
     with engine(settings) as service, _listen(settings) as listener:
         door = _slack_door(settings, service)
         app = create_app(
-            service, tokens={name: hook.token.reveal() for name, hook in settings.webhooks.items()}
+            service,
+            tokens={name: hook.token.reveal() for name, hook in settings.webhooks.items()},
+            people={token.reveal(): actor_of(who) for who, token in settings.api_tokens.items()},
         )
         server = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")

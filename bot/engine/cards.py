@@ -13,7 +13,7 @@ from __future__ import annotations
 from bot.action import Effect
 from bot.engine import calls
 from bot.engine.places import Place, closes, every, flat
-from bot.engine.policy import approval_needed, card_digest, counts, overrides
+from bot.engine.policy import approval_needed, card_digest, counts, is_approved, overrides
 from bot.engine.scope import scope_of
 from bot.engine.state import StepState, StepStatus
 from bot.engine.turn import Turn
@@ -37,9 +37,9 @@ def notice_plan(place: Place, params: dict[str, object]) -> Plan:
 
 def planned(turn: Turn, place: Place, plan: Plan) -> None:
     """A step has a plan: act on it if it may, else ask."""
-    approval = approval_needed(turn.book, turn.state, place)
     current = turn.set(place, plan=plan)
-    if approval is None or current.approved == plan.digest:
+    approval = approval_needed(turn.book, turn.state, place)
+    if approval is None or is_approved(current, approval, plan):
         calls.act(turn, place)
     elif not _joined(turn, place):
         _lead(turn, place, approval)
@@ -50,6 +50,8 @@ def gathered(turn: Turn, place: Place, plan: Plan | None) -> None:
     leader = _leader_of(turn, place.key)
     if leader is None or place.key not in turn.step(leader.key).gathering:
         return
+    if plan is not None and plan.approvers > _approval(turn, leader).required:
+        plan = None  # it needs more people than this card: it is asked about by itself
     turn.set(place, plan=plan)
     current = turn.step(leader.key)
     members = tuple(m for m in current.members if plan is not None or m != place.key)

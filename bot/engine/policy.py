@@ -9,11 +9,16 @@ Rule 3: a run that an alert started may, until a person stands behind it, make o
 Rule 4: who started a run does not approve its steps.
 Rule 5: a yes counts for one card: this version of the runbook and these plans, with their
         parameters, by its digest, once per person.
-Rule 6: who is in a step's ``break_glass`` group may let it go on alone, with a reason; also who
+Rule 6: a plan may need more people than its runbook says: guard rails of the settings put that
+        into its brief. Then so many must say yes, of the step's groups or else of the owners. That
+        a person stands behind the run, or that the trigger lists the step, is not enough.
+Rule 7: who is in a step's ``break_glass`` group may let it go on alone, with a reason; also who
         started the run. It is announced, and somebody else reviews it.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from bot.action import Effect
 from bot.engine.places import Place
@@ -26,6 +31,16 @@ from bot.model.plan import Plan
 
 def approval_needed(book: Runbook, state: RunState, place: Place) -> Approval | None:
     """Return whose yes the step needs before it acts, or None."""
+    needed = _approval_of(book, state, place)
+    plan = state.step(place.key).plan
+    least = plan.approvers if plan is not None else 0
+    if needed is None:
+        return Approval(groups=book.owners, required=least) if least else None
+    return replace(needed, required=max(needed.required, least))
+
+
+def _approval_of(book: Runbook, state: RunState, place: Place) -> Approval | None:
+    """Return whose yes the step needs by the runbook alone."""
     if place.step.effect is Effect.READ:
         return None
     if place.step.approval is not None:
@@ -33,6 +48,13 @@ def approval_needed(book: Runbook, state: RunState, place: Place) -> Approval | 
     if state.person_engaged or place.static in state.auto:
         return None
     return Approval(groups=book.owners, required=1)
+
+
+def is_approved(current: StepState, approval: Approval, plan: Plan) -> bool:
+    """Tell whether a plan was approved before its turn came, by as many as it needs now."""
+    if current.approved != plan.digest:
+        return False
+    return current.overridden or len(current.approvals) >= approval.required
 
 
 def card_digest(book: Runbook, plans: dict[str, Plan]) -> str:

@@ -77,9 +77,9 @@ def _call(turn: Turn, place: Place, gathered: frozenset[str]) -> Command | None:
     current = turn.step(place.key)
     match current.status:
         case StepStatus.PENDING if place.key in gathered:
-            return _plan(place, current)
+            return _plan(turn, place, current)
         case StepStatus.PLANNING:
-            return _plan(place, current)
+            return _plan(turn, place, current)
         case StepStatus.RUNNING if place.step.effect in CHANGES:
             return ApplyStep(
                 step=place.key,
@@ -110,11 +110,16 @@ def _call(turn: Turn, place: Place, gathered: frozenset[str]) -> Command | None:
             return None
 
 
-def _plan(place: Place, current: StepState) -> PlanStep:
+def _plan(turn: Turn, place: Place, current: StepState) -> PlanStep:
+    # Known from the beginning of the run, so that the command stays the same until it is done.
+    is_asked = place.step.approval is not None or (
+        turn.state.origin.kind == "alert" and place.static not in turn.state.auto
+    )
     return PlanStep(
         step=place.key,
         action=place.step.uses or "",
         params=current.params,
+        brief=is_asked,
         timeout_s=place.step.timeout_s,
     )
 

@@ -18,12 +18,17 @@ from bot.model.plan import Plan
 
 
 class PlanStep(Frozen):
-    """Observe and plan a change. Answers: Planned, StepFailed."""
+    """
+    Observe and plan a change. Answers: Planned, StepFailed.
+
+    ``brief`` is true if people are going to be asked: then they are told more than the plan.
+    """
 
     kind: Literal["plan_step"] = "plan_step"
     step: str
     action: str
     params: dict[str, Any]
+    brief: bool = False
     timeout_s: float | None = None
 
 

@@ -42,6 +42,7 @@ _KINDS_OF_CONTAINMENT = (
     "containment_lifted",
     "containment_expired",
     "containment_extended",
+    "containment_handed_over",
     "containment_withdrawn",
 )
 

@@ -348,6 +348,16 @@ def _extended(read: Read, who: Who) -> Told | None:
     return f"{who(read.record.actor)} extended {noun} to {until}.", Level.DECISION
 
 
+def _handed_over(read: Read, who: Who) -> Told | None:
+    if read.containment is None:
+        return None
+    noun = control_noun(read.containment)
+    return (
+        f"{who(read.record.actor)} handed {noun} over to {who(read.containment.owner)}.",
+        Level.DECISION,
+    )
+
+
 def _withdrawn(read: Read, _who: Who) -> Told | None:
     if read.containment is None:
         return None
@@ -384,6 +394,7 @@ FACTS: Mapping[str, Callable[[Read, Who], Told | None]] = {
     "containment_lifted": _lifted,
     "containment_expired": _expired,
     "containment_extended": _extended,
+    "containment_handed_over": _handed_over,
     "containment_withdrawn": _withdrawn,
     "status_changed": _status_changed,
     "break_glass_reviewed": _break_glass_reviewed,

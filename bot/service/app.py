@@ -13,6 +13,7 @@ from bot.model.ask import Ask
 from bot.model.incident import StartRun
 from bot.ports import Clock, Store
 from bot.service.containments import ContainmentDesk
+from bot.service.custody import Custody
 from bot.service.drive import Driver
 from bot.service.incidents import Incidents
 from bot.service.outbox import Outbox
@@ -37,6 +38,7 @@ class Service:
     people: People
     reports: Reports
     desk: ContainmentDesk
+    custody: Custody
     postmortems: Postmortems
     groups: Groups
     outboxes: tuple[Outbox, ...]

@@ -46,6 +46,9 @@ MAX_LINES = 40
 MAX_SUMMARIES = 10
 """Plans of a shared card that are summed up above their differences; the rest is counted."""
 
+MAX_TOLD = 16
+"""Lines of what plans are about; a message shows few facts well."""
+
 MAX_CODE = 2_400
 """Characters of a plan in a message; Slack's text objects end at 3,000."""
 
@@ -162,18 +165,35 @@ def approval_card(incident: Incident, command: AskApproval, ask: Ask) -> Message
     if len(summaries) > MAX_SUMMARIES:
         more = len(summaries) - MAX_SUMMARIES
         summaries = [*summaries[:MAX_SUMMARIES], f"… and {more} more, see below."]
+    told, guards = _briefs({command.step: command.plan, **command.also})
     return Message(
         title=f"{incident.id}: approve {', '.join(steps)}?"[:140],
-        paragraphs=tuple(summaries),
+        paragraphs=(*summaries, *guards),
         facts=(
             ("Needs", f"{command.required} of {', '.join(command.groups)}"),
             ("Plan", ask.digest[:12]),
             ("Until", _until(command.expires_at)),
+            *told,
         ),
         code=plans_text({command.step: command.plan, **command.also}),
         buttons=tuple(buttons),
         context=context,
     )
+
+
+def _briefs(plans: Mapping[str, Plan]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return what the plans on a card are known to be about, and what guard rails say of them."""
+    told: list[tuple[str, str]] = []
+    guards: list[str] = []
+    for step, plan in plans.items():
+        if plan.brief is None:
+            continue
+        before = f"{step}: " if len(plans) > 1 else ""
+        told += [(f"{before}{name}", value) for name, value in plan.brief.facts]
+        guards += [f"{before}{sentence}" for sentence in plan.brief.guards]
+    if len(told) > MAX_TOLD:
+        told = [*told[:MAX_TOLD], ("More", "firedoor status shows every plan")]
+    return told, list(dict.fromkeys(guards))
 
 
 def answer_card(incident: Incident, command: AskPerson, ask: Ask) -> Message:

@@ -167,16 +167,33 @@ class ContainmentDesk:
             NotFound: There is none of this id in force.
         """
         with self._store.begin() as tx:
-            containment = tx.containment(containment_id)
-            if containment is None or containment.lifted_at is not None:
-                raise NotFound(
-                    f"No containment {containment_id} is in force; nothing was extended. "
-                    "`firedoor containments list` shows them."
-                )
+            containment = self._one_in_force(tx, containment_id, "extended")
             expires_at = self._clock.now() + timedelta(seconds=ttl_s)
             containment = containment.model_copy(update={"expires_at": expires_at})
             tx.save_containment(containment)
             self._append(tx, containment, "containment_extended", by)
+        return containment
+
+    def hand_over(self, containment_id: str, to: str, by: str) -> Containment:
+        """Make ``to`` (an actor) the owner.
+
+        Raises:
+            NotFound: There is none of this id in force.
+        """
+        with self._store.begin() as tx:
+            containment = self._one_in_force(tx, containment_id, "handed over")
+            containment = containment.model_copy(update={"owner": to})
+            tx.save_containment(containment)
+            self._append(tx, containment, "containment_handed_over", by)
+        return containment
+
+    def _one_in_force(self, tx: Transaction, containment_id: str, what: str) -> Containment:
+        containment = tx.containment(containment_id)
+        if containment is None or containment.lifted_at is not None:
+            raise NotFound(
+                f"No containment {containment_id} is in force; nothing was {what}. "
+                "`firedoor containments list` shows them."
+            )
         return containment
 
     def expire_due(self) -> list[Containment]:

@@ -43,6 +43,7 @@ from bot.ports import Clock, EvidenceFiles, Redactor, Store
 from bot.service.calls import CallThreads
 from bot.service.containments import ContainmentDesk
 from bot.service.context import ActionContext, Connections, IncidentEvidence, StepNotes
+from bot.service.guards import GuardRails, alerts_of_last_hour, briefed
 from bot.service.lease import Lease
 from bot.service.people import Groups
 from bot.service.preview import Foreseen, Preview
@@ -75,11 +76,13 @@ class Performer:
         endpoints: Mapping[str, Endpoint],
         desk: ContainmentDesk,
         postmortem: Callable[[str], PostmortemDesk],
+        guards: GuardRails | None = None,
     ) -> None:
         self._store, self._clock = store, clock
         self._redactor, self._files, self._actions = redactor, files, actions
         self._connections, self._endpoints, self._desk = connections, endpoints, desk
         self._postmortem = postmortem
+        self._guards = guards or GuardRails()
         self._threads = CallThreads()
         self._under_way: dict[tuple[str, str], Call] = {}
         """The calls that have not ended, whoever may still wait for them."""
@@ -209,7 +212,7 @@ class Performer:
                 outcome = action.compose(_read(action, command.params), ctx)
                 return self._applied(command.step, outcome)
             case PlanStep(), ChangeAction():
-                plan = _plan(action, command.params, ctx)
+                plan = self._planned(action, command, ctx, lease)
                 return events.Planned(at=self._clock.now(), step=command.step, plan=plan)
             case ApplyStep(), ChangeAction():
                 return self._apply(action, command, ctx, lease)
@@ -230,15 +233,41 @@ class Performer:
                     "version of the action; start a new run."
                 )
 
+    def _planned(
+        self, action: ChangeAction[Any], command: PlanStep, ctx: ActionContext, lease: Lease
+    ) -> Plan:
+        params = _read(action, command.params)
+        plan = action.plan(params, action.observe(params, ctx))
+        return self._briefed(plan, action, ctx, lease, is_asked=command.brief)
+
+    def _briefed(
+        self,
+        plan: Plan,
+        action: ChangeAction[Any],
+        ctx: ActionContext,
+        lease: Lease,
+        *,
+        is_asked: bool,
+    ) -> Plan:
+        def by_alerts() -> int:
+            with self._store.read() as tx:
+                is_by_alert = tx.run(lease.run_id).run.origin.kind == "alert"
+                return alerts_of_last_hour(tx, self._clock.now()) if is_by_alert else 0
+
+        return briefed(plan, action, ctx, self._guards, by_alerts, is_asked=is_asked)
+
     def _apply(
         self, action: ChangeAction[Any], command: ApplyStep, ctx: ActionContext, lease: Lease
     ) -> Event:
         """Apply, if the world is as planned or differs only by this step's own earlier attempt."""
+        if (control := action.holds(command.plan)) is not None:
+            self._guards.check(control)
         params = _read(action, command.plan.params)
         observed = action.observe(params, ctx)
         if not action.in_progress(command.plan, observed, ctx):
             now = action.plan(params, observed)
             if now.digest != command.plan.digest:
+                now = self._briefed(now, action, ctx, lease, is_asked=True)
                 return events.PlanDrifted(at=self._clock.now(), step=command.step, plan=now)
         lease.confirm()
         return self._applied(command.step, action.apply(command.plan, ctx))
@@ -323,11 +352,6 @@ class Session:
             with self._lease.store.read() as tx:
                 self._incident = tx.incident(self._run.incident_id)
         return self._incident
-
-
-def _plan(action: ChangeAction[Any], params: Mapping[str, Any], ctx: ActionContext) -> Plan:
-    read = _read(action, params)
-    return action.plan(read, action.observe(read, ctx))
 
 
 def _journalable(event: Event) -> Event:

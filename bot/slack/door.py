@@ -39,6 +39,9 @@ HELP = """Firedoor runs incident runbooks.
 /firedoor incidents - incidents, newest first
 /firedoor timeline INC-1 - what happened in an incident
 /firedoor containments - what is in force at the gateways
+/firedoor extend CONTAINMENT 2h - let it expire so long from now
+/firedoor lift CONTAINMENT - end it now; what nothing else holds reopens
+/firedoor handover CONTAINMENT @SOMEBODY - make somebody else answerable for it
 /firedoor cancel INC-1-R1 [reason] - end a run; its changes stay as they are
 /firedoor undo INC-1-R1 [reason] - take a run's changes back, the last one first; also after its end
 /firedoor pause INC-1-R1 [reason], /firedoor resume INC-1-R1 - hold a run, and let it go on
@@ -278,6 +281,8 @@ class SlackDoor:
                 return "\n".join(reports.containment_lines()) or "Nothing is in force."
             case "timeline" if words:
                 return "\n".join(reports.timeline_lines(words[0])[-30:])
+            case "extend" | "lift" | "handover":
+                return self._contain(verb, words, self._person(body))
             case _ if words:
                 return self._verb(verb, words, self._person(body))
             case _:
@@ -286,6 +291,21 @@ class SlackDoor:
     def _person(self, body: Body) -> Person:
         user = (body.get("user") or {}).get("id") or body.get("user_id")
         return self._service.groups.person(f"slack:{user}")
+
+    def _contain(self, verb: str, words: list[str], person: Person) -> str:
+        custody = self._service.custody
+        match verb, words:
+            case "extend", [containment_id, ttl]:
+                extended = custody.extend(containment_id, ttl, person)
+                return f"{containment_id} expires at {extended.expires_at:%Y-%m-%d %H:%M:%S} UTC."
+            case "lift", [containment_id]:
+                gateways = ", ".join(custody.lift(containment_id, person))
+                return f"{containment_id} is lifted; {gateways} is brought there within a second."
+            case "handover", [containment_id, to]:
+                owner = custody.hand_over(containment_id, to, person).owner
+                return f"{owner} is answerable for {containment_id} now."
+            case _:
+                return HELP
 
     def _verb(self, verb: str, words: list[str], person: Person) -> str:
         """Say a verb to a run: ``RUN [reason]``, or ``RUN STEP [reason]``."""

@@ -810,7 +810,10 @@ class TestProber:
         edge.prober.get("/api/zz/..%2f//orders/%34001;v=1", "owner", "upstream")
         edge.prober.get("/api//orders/%34001", "owner", "upstream")
 
-        assert edge.upstream.paths[-2:] == ["/api/zz/..%2f//orders/%34001;v=1", "/api//orders/%34001"]
+        assert edge.upstream.paths[-2:] == [
+            "/api/zz/..%2f//orders/%34001;v=1",
+            "/api//orders/%34001",
+        ]
 
     def test_more_specific_neighbour_is_watched(self, edge: EnvoyRig) -> None:
         """

@@ -40,7 +40,7 @@ class TestRule1TheCardShowsEveryPlan:
         """
         run = Rehearsal(book(change("a", approval=CARD), change("b", approval=CARD)))
         run.planned("a")
-        assert run.commands == (PlanStep(step="b", action="gateway.close", params={}),)
+        assert run.commands == (PlanStep(step="b", action="gateway.close", params={}, brief=True),)
 
         ask = run.planned("b")
 
