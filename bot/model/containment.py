@@ -43,7 +43,7 @@ class Principal(Frozen):
 
     kind: PrincipalKind
     value: str = Field(min_length=1, max_length=512)
-    claim: str | None = Field(default=None, pattern=r"[A-Za-z0-9_.:/-]{1,128}")
+    claim: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.:/-]{1,128}$")
 
     @model_validator(mode="before")
     @classmethod

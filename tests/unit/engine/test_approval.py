@@ -1,4 +1,4 @@
-"""Whose yes is needed, and whose counts: rules 1 to 6 of ``bot.engine.policy``."""
+"""Whose yes is needed, and whose counts: rules 1 to 7 of ``bot.engine.policy``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from bot.model.commands import (
     Wait,
 )
 from bot.model.incident import Origin, RunStatus
+from bot.model.plan import Brief, Plan
 from tests.unit.engine.rehearsal import (
     ALERT,
     SAM,
@@ -311,7 +312,101 @@ class TestRule5AYesCountsForOneVersionOfTheRunbook:
 GLASS = Approval(groups=("security",), required=2, break_glass="commanders")
 
 
-class TestRule6BreakingTheGlass:
+def guarded(step_id: str, approvers: int) -> Plan:
+    """Return a plan that guard rails want so many people for."""
+    brief = Brief(approvers=approvers, guards=("It is about most of the traffic.",))
+    return plan_of(step_id).model_copy(update={"brief": brief})
+
+
+class TestRule6AGuardedPlanNeedsMorePeople:
+    def test_more_than_the_step_says(self):
+        """
+        The greater number holds, of the same groups.
+        """
+        run = Rehearsal(book(change("a", approval=ONE)))
+
+        ask = run.planned("a", guarded("a", 2))
+
+        assert isinstance(ask, AskApproval)
+        assert (ask.required, ask.groups) == (2, ("security",))
+        run.asked("a")
+        run.approved("a", "slack:U1", "security")
+        assert run.status("a") is StepStatus.AWAITING_APPROVAL
+        assert isinstance(run.approved("a", "slack:U2", "security"), ApplyStep)
+
+    def test_fewer_than_the_step_says_change_nothing(self):
+        """
+        A guard rail never takes away what a runbook asks for.
+        """
+        run = Rehearsal(book(change("a", approval=TWO)))
+
+        assert run.planned("a", guarded("a", 1)).required == 2
+
+    def test_also_where_the_step_needs_none(self):
+        """
+        A person behind the run, or a trigger's ``auto``, is not enough: the owners are asked.
+        """
+        by_person = Rehearsal(book(change("a")))
+        by_alert = Rehearsal(book(change("a")), origin=ALERT, auto=("a",))
+
+        for run in (by_person, by_alert):
+            ask = run.planned("a", guarded("a", 2))
+            assert (ask.required, ask.groups) == (2, ("oncall",))
+
+    def test_an_unguarded_plan_goes_on(self):
+        """
+        A brief without approvers only informs.
+        """
+        run = Rehearsal(book(change("a")))
+
+        assert isinstance(run.planned("a", guarded("a", 0)), ApplyStep)
+
+    def test_it_stands_on_no_card_that_asks_fewer(self):
+        """
+        A yes to a shared card counts for what it asks; a step that needs more is asked about alone.
+        """
+        card = Approval(groups=("security",), card="all-of-it")
+        run = Rehearsal(book(change("a", approval=card), change("b", approval=card)))
+        run.planned("a")
+        ask = run.planned("b", guarded("b", 2))
+        assert (ask.step, ask.also) == ("a", {})
+        run.asked("a")
+        run.approved("a", "slack:U1", "security")
+        run.changed("a")
+
+        ask = run.planned("b", guarded("b", 2))
+
+        assert (ask.step, ask.required) == ("b", 2)
+
+    def test_what_needs_more_by_its_turn_is_asked_again(self):
+        """
+        An earlier yes to the same plan, by fewer than are needed by now, is not enough.
+        """
+        card = Approval(groups=("security",), card="all-of-it")
+        run = Rehearsal(book(change("a", approval=card), change("b", approval=card)))
+        run.planned("a")
+        run.planned("b")
+        run.asked("a")
+        run.approved("a", "slack:U1", "security")
+        run.changed("a")
+
+        ask = run.planned("b", guarded("b", 2))
+
+        assert isinstance(ask, AskApproval)
+        assert ask.required == 2
+
+    def test_who_is_asked_is_briefed(self):
+        """
+        Only a step that people are asked about is briefed: what may run at once does not wait.
+        """
+        asked = Rehearsal(book(change("a", approval=ONE)))
+        by_alert = Rehearsal(book(change("a")), origin=ALERT)
+        at_once = Rehearsal(book(change("a")), origin=ALERT, auto=("a",))
+
+        assert [run.last.brief for run in (asked, by_alert, at_once)] == [True, True, False]
+
+
+class TestRule7BreakingTheGlass:
     def waiting(self, origin: Origin = SAM) -> Rehearsal:
         run = Rehearsal(book(change("close", approval=GLASS), change("more")), origin=origin)
         run.planned("close")
