@@ -163,10 +163,14 @@ class CaddyRig(Rig):
 
 
 class Verifier:
-    """Says who sent a request: by a token's signature, and by a key that it knows."""
+    """
+    Says who sent a request: by a token's signature, and by a key that it knows.
+
+    ``asked`` holds method, path, headers and body of what it was asked with.
+    """
 
     def __init__(self, tokens: Tokens) -> None:
-        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.fails_with: int | None = None
         verifier = self
 
@@ -175,9 +179,7 @@ class Verifier:
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                verifier.asked.append(
-                    (self.command, self.path, dict(self.headers) | {"": str(body)})
-                )
+                verifier.asked.append((self.command, self.path, dict(self.headers), body))
                 status, found = verifier.judge(
                     self.headers.get("Authorization", ""), self.headers.get("X-Api-Key", ""), tokens
                 )

@@ -2,6 +2,18 @@
 
 Caddy keeps its configuration in memory and takes changes over its administration API. Firedoor
 writes one route, known by its ``@id``, and nothing else; with no control in force there is none.
+
+What Caddy must be for that:
+
+- It runs with ``--resume``, or a restart opens what is closed until Firedoor looks again. Loading
+  a whole configuration (``caddy reload``, ``POST /load``) does so at any time.
+- It is not configured by ``admin.config.load`` with an interval: what is loaded so serves, while
+  the API goes on to show what was there before.
+- A caller's address is ``client_ip``. Behind other proxies the server needs ``trusted_proxies``,
+  or all callers have the last proxy's address, and with it ``trusted_proxies_strict``.
+
+Each change restarts Caddy's listeners: connections that wait for a request are ended, and a few
+that are just being opened are reset. Requests that are being answered go on to their end.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from actions.gateway.adapters.caddy.paths import URI, AnyOf, MatcherSet, is_surely, may_be
+from actions.gateway.adapters.caddy.paths import URI, AnyOf, all_of, is_surely, may_be, none_of
 from actions.gateway.answers import CLOSED, REFUSED, ControlAnswer
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules, rules_of
 from bot.errors import BadInput
@@ -131,9 +131,9 @@ def _routes(rules: Rules, verifier: Verifier | None) -> list[Route]:
     those only that are surely of it.
     """
     passed: AnyOf = [{"vars": {PASSED: ["yes"]}}]
-    here = [may_be(rules.path), _may_be_method(rules.methods), [_not(passed)]]
+    here = [may_be(rules.path), _may_be_method(rules.methods), [none_of(passed)]]
     if rules.closed:
-        return [_route([_all_of(*here)], [_answer(CLOSED)])]
+        return [_route([all_of(*here)], [_answer(CLOSED)])]
     if rules.rate_per_s is not None or rules.shadows:
         raise BadInput(
             f"{rules.method} {rules.path} is at a Caddy, which limits no rates and counts no "
@@ -145,11 +145,11 @@ def _routes(rules: Rules, verifier: Verifier | None) -> list[Route]:
     routes = []
     if by_address:
         refused = _refused(by_address, None)
-        routes.append(_route([_all_of(*here, refused)], [_answer(REFUSED)]))
+        routes.append(_route([all_of(*here, refused)], [_answer(REFUSED)]))
     if by_name:
-        routes.append(_route([_all_of(*here)], [_asking(verifier, by_name)]))
+        routes.append(_route([all_of(*here)], [_asking(verifier, by_name)]))
     surely = [is_surely(rules.path), _is_surely_method(rules.methods)]
-    return [*routes, _route([_all_of(*surely)], [{"handler": "vars", PASSED: "yes"}])]
+    return [*routes, _route([all_of(*surely)], [{"handler": "vars", PASSED: "yes"}])]
 
 
 def _may_be_method(methods: Sequence[str]) -> AnyOf:
@@ -255,7 +255,7 @@ def _refused(conditions: Sequence[_Condition], verifier: Verifier | None) -> Any
         refused
         for condition in conditions
         for callers in [_callers(condition.principals, verifier)]
-        for refused in ([_not(callers)] if condition.are_allowed else callers)
+        for refused in ([none_of(callers)] if condition.are_allowed else callers)
     ]
 
 
@@ -287,16 +287,3 @@ def _callers(principals: Sequence[Principal], verifier: Verifier | None) -> AnyO
 def _canonical(header: str) -> str:
     """Return a header's name as Go, and so Caddy, spells it."""
     return "-".join(part.capitalize() for part in header.split("-"))
-
-
-# --- matchers ----------------------------------------------------------------------------------
-
-
-def _all_of(*alternatives: AnyOf) -> MatcherSet:
-    """Return a set that matches if one of each alternatives does. Caddy can say "one of these"
-    and "none of these" of sets, so it is said as: none of them has none."""
-    return {"not": [_not(each) for each in alternatives]}
-
-
-def _not(sets: AnyOf) -> MatcherSet:
-    return {"not": sets}
