@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.gateways.caddy import CaddyRig
 from tests.gateways.envoy import EnvoyRig
 from tests.gateways.rig import Rig
 from tests.gateways.subject import Subject
 
-RIGS: tuple[type[Rig], ...] = (EnvoyRig,)
+RIGS: tuple[type[Rig], ...] = (EnvoyRig, CaddyRig)
 STANDINS: tuple[type[Subject], ...] = ()
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}
