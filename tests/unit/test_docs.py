@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import click
 import pytest
@@ -29,6 +29,7 @@ from bot.model.alert import Alert
 from bot.sandbox import aws, envoy, openbao
 from bot.service.app import Service
 from bot.settings import SecretSource, Settings, load_settings
+from bot.settings.gateways import GatewaySettings
 from bot.slack.door import HELP
 from bot.web.app import create_app
 
@@ -291,9 +292,18 @@ class TestSettingsExample:
         """
         systems = wiring.connect(example_settings, {}, None)
 
-        assert set(systems.gateways) == {"edge"}
+        assert systems.gateways.keys() == example_settings.gateways.keys()
         assert systems.mail is not None
         assert all(secret.startswith("the content of ") for secret in example_settings.secrets())
+
+    def test_it_shows_every_kind_of_gateway(self, example_settings):
+        """
+        There is one of each kind that can be configured.
+        """
+        union, _ = get_args(GatewaySettings)
+        kinds = {get_args(each.model_fields["kind"].annotation)[0] for each in get_args(union)}
+
+        assert {each.kind for each in example_settings.gateways.values()} == kinds
 
     def test_it_shows_every_key(self):
         """

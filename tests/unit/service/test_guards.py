@@ -43,7 +43,7 @@ class TestProtected:
         """
         Neither itself nor with its whole route.
         """
-        with pytest.raises(NotAllowed, match="POST /api/login is protected.*nothing was done"):
+        with pytest.raises(NotAllowed, match=r"POST /api/login is protected.*nothing was done"):
             GuardRails(protected=(LOGIN,)).check(control(endpoint))
 
     def test_a_shadow_is_allowed_and_so_are_others(self):

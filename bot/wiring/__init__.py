@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from actions.all import ALL
 from actions.credentials import AwsIam, AwsKeyCredential, VaultKv
-from actions.gateway import EnvoyGateway
 from actions.logs import AccessLogs
 from actions.notify import Stakeholder, Stakeholders
 from actions.probe import Prober, VantagePoint
@@ -44,6 +43,7 @@ from bot.service.redact import SecretRedactor
 from bot.service.reports import Reports
 from bot.settings import ROOT, Settings
 from bot.store import FolderFiles, SqlStore
+from bot.wiring.gateways import made_gateway
 
 log = logging.getLogger(__name__)
 
@@ -145,15 +145,9 @@ class Systems:
 def connect(settings: Settings, endpoints: Mapping[str, Endpoint], chat: Chat | None) -> Systems:
     """Make every adapter; nothing is called yet. ``chat`` comes from the door that listens."""
     clock = SystemClock()
-    gateways: dict[str, Gateway] = {
-        name: EnvoyGateway(
-            name=name,
-            base_routes=Path(g.base_routes),
-            rds_file=Path(g.rds_file),
-            admin_url=g.admin_url,
-            endpoints=endpoints,
-        )
-        for name, g in settings.gateways.items()
+    gateways = {
+        name: made_gateway(name, each, endpoints, settings.state)
+        for name, each in settings.gateways.items()
     }
     made: dict[tuple[type, str], object] = {}
     for name, log in settings.logs.items():

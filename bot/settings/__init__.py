@@ -15,68 +15,25 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from bot.errors import Problem, SettingsInvalid
 from bot.service.groups import actor_of
+from bot.settings.gateways import GatewaySettings
+from bot.settings.parts import Part, SecretSource, absolute
 
 DEFAULT_FILE = "firedoor.yaml"
 FILE_VARIABLE = "FIREDOOR_CONFIG"
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 """Where ``templates/`` and ``runbooks/`` lie."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _absolute(value: str, info: ValidationInfo) -> str:
-    base = (info.context or {}).get("base")
-    return value if base is None else str(Path(base) / value)
-
-
-class SecretSource(_Part):
-    """Where a secret is. Read once, when the settings are read."""
-
-    file: str | None = None
-    env: str | None = None
-    value: SecretStr = Field(default=SecretStr(""), exclude=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, data: Any, info: ValidationInfo) -> Any:
-        if not isinstance(data, dict) or len(data) != 1 or not {*data} <= {"file", "env"}:
-            raise ValueError("a secret is {file: path} or {env: NAME}, never written here")
-        if "file" in data:
-            path = Path(_absolute(str(data["file"]), info))
-            try:
-                text = path.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-            except UnicodeDecodeError:
-                raise ValueError(f"{path} is not UTF-8 text") from None
-        else:
-            text = os.environ.get(str(data["env"]), "")  # noqa: TID251  # the one place
-        if not text:
-            raise ValueError(f"{next(iter(data.values()))} holds no secret (it is empty)")
-        return {**data, "value": text}
-
-    def reveal(self) -> str:
-        return self.value.get_secret_value()
-
-
-FilePath = Annotated[str, Field(min_length=1)]
-
-
-class StoreSettings(_Part):
+class StoreSettings(Part):
     """A PostgreSQL database in place of the file in the state folder."""
 
     url: str
@@ -94,20 +51,20 @@ class StoreSettings(_Part):
         return value
 
 
-class Http(_Part):
+class Http(Part):
     """Where ``firedoor serve`` listens."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8300, ge=0, le=65535)
 
 
-class Webhook(_Part):
+class Webhook(Part):
     """The bearer token that a source must present."""
 
     token: SecretSource
 
 
-class Slack(_Part):
+class Slack(Part):
     bot_token: SecretSource
     app_token: SecretSource
     api_url: str = "https://slack.com/api/"
@@ -115,7 +72,7 @@ class Slack(_Part):
     """Where every new incident is announced, with the channel it is worked on in."""
 
 
-class Email(_Part):
+class Email(Part):
     host: str
     port: int = Field(default=587, ge=1, le=65535)
     sender: str
@@ -124,7 +81,7 @@ class Email(_Part):
     tls: Literal["none", "starttls", "tls"] = "starttls"
 
 
-class Stakeholder(_Part):
+class Stakeholder(Part):
     """An audience, told when the affected data is of one of these classifications."""
 
     name: str
@@ -133,27 +90,17 @@ class Stakeholder(_Part):
     emails: tuple[str, ...] = ()
 
 
-class EnvoySettings(_Part):
-    kind: Literal["envoy"]
-    base_routes: str
-    rds_file: str
-    admin_url: str
-    public_url: str
-
-    _paths = field_validator("base_routes", "rds_file")(_absolute)
-
-
-class LogSettings(_Part):
+class LogSettings(Part):
     kind: Literal["envoy_json"]
     files: tuple[str, ...]
 
     @field_validator("files")
     @classmethod
     def _paths(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return tuple(_absolute(item, info) for item in value)
+        return tuple(absolute(item, info) for item in value)
 
 
-class VaultSettings(_Part):
+class VaultSettings(Part):
     """HashiCorp Vault or OpenBao, with a KV v2 mount."""
 
     url: str
@@ -161,14 +108,14 @@ class VaultSettings(_Part):
     kv_mount: str = "secret"
 
 
-class AwsSettings(_Part):
+class AwsSettings(Part):
     region: str
     endpoint_url: str | None = None
     access_key_id: SecretSource
     secret_access_key: SecretSource
 
 
-class AwsKeySettings(_Part):
+class AwsKeySettings(Part):
     """An IAM user's access key that lives in a vault."""
 
     kind: Literal["aws_iam_key"]
@@ -179,12 +126,12 @@ class AwsKeySettings(_Part):
     consumer_url: str | None = None
 
 
-class ProbeUser(_Part):
+class ProbeUser(Part):
     username: str
     password: SecretSource
 
 
-class ProbeSettings(_Part):
+class ProbeSettings(Part):
     """Two test customers: one owns the inventory's example object, the other does not."""
 
     gateway: str
@@ -197,7 +144,7 @@ class ProbeSettings(_Part):
     repeats: int = Field(default=3, ge=1, le=20)
 
 
-class VantagePointSettings(_Part):
+class VantagePointSettings(Part):
     """Another place to look from (``source``), or another node to look at (``connect_to``)."""
 
     connect_to: str | None = None
@@ -220,7 +167,7 @@ class VantagePointSettings(_Part):
         return host.strip("[]"), int(port)
 
 
-class GuardRailSettings(_Part):
+class GuardRailSettings(Part):
     """What no containment may do, whatever a runbook says; see ``bot/service/guards.py``."""
 
     protected: tuple[str, ...] = ()
@@ -228,7 +175,7 @@ class GuardRailSettings(_Part):
     max_per_hour_by_alerts: int | None = Field(default=None, ge=0)
 
 
-class Settings(_Part):
+class Settings(Part):
     """The whole file. See ``deploy/README.md`` for what each part is for."""
 
     state_dir: str = Field(default="state", validate_default=True)
@@ -242,7 +189,7 @@ class Settings(_Part):
     groups: dict[str, tuple[str, ...]] = {}
     people: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
     stakeholders: tuple[Stakeholder, ...] = ()
-    gateways: dict[str, EnvoySettings] = {}
+    gateways: dict[str, GatewaySettings] = {}
     logs: dict[str, LogSettings] = {}
     vaults: dict[str, VaultSettings] = {}
     aws: dict[str, AwsSettings] = {}
@@ -251,12 +198,12 @@ class Settings(_Part):
     inventory: tuple[str, ...] = ()
     runbooks: tuple[str, ...] = (str(ROOT / "runbooks"),)
 
-    _paths = field_validator("state_dir")(_absolute)
+    _paths = field_validator("state_dir")(absolute)
 
     @field_validator("inventory", "runbooks")
     @classmethod
     def _lists(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return tuple(_absolute(item, info) for item in value)
+        return tuple(absolute(item, info) for item in value)
 
     @field_validator("people")
     @classmethod
@@ -326,11 +273,18 @@ def load_settings(file: Path) -> Settings:
     try:
         settings = Settings.model_validate(data, context={"base": file.resolve().parent})
     except ValidationError as error:
-        problems += [_problem(node, item["loc"], item["msg"]) for item in error.errors()]
+        problems += [_problem(node, _place(item["loc"]), item["msg"]) for item in error.errors()]
         raise SettingsInvalid(str(file), problems) from None
     if problems:
         raise SettingsInvalid(str(file), problems)
     return settings
+
+
+def _place(path: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return where a problem stands in the file: the kind of a gateway is no key there."""
+    if path[:1] == ("gateways",) and len(path) > 3:
+        return (*path[:2], *path[3:])
+    return path
 
 
 _POINTS = {"credentials": {"aws": "aws", "vault": "vaults"}, "probes": {"gateway": "gateways"}}

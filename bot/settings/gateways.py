@@ -1,0 +1,45 @@
+"""The settings of each kind of gateway. ``deploy/README.md`` says how each is set up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from bot.settings.parts import Part, absolute
+
+
+class _Gateway(Part):
+    """``public_url``: where customers call; probes start there."""
+
+    public_url: str
+
+
+class EnvoySettings(_Gateway):
+    """Routes in a file that Envoy watches."""
+
+    kind: Literal["envoy"]
+    base_routes: str
+    rds_file: str
+    admin_url: str
+    api_key_header: str | None = None
+
+    _paths = field_validator("base_routes", "rds_file")(absolute)
+
+
+class CaddySettings(_Gateway):
+    """One route of Firedoor's own, by the admin API."""
+
+    kind: Literal["caddy"]
+    admin_url: str
+    server: str
+    verifier: str | None = None
+    claim_headers: dict[str, str] = {}
+    api_key_header: str | None = None
+    client_certificate: str | None = None
+    ca_file: str | None = None
+
+    _paths = field_validator("client_certificate", "ca_file")(absolute)
+
+
+GatewaySettings = Annotated[EnvoySettings | CaddySettings, Field(discriminator="kind")]

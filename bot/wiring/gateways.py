@@ -1,0 +1,51 @@
+"""Makes the adapter of each configured gateway. Nothing is called yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from actions.gateway.adapters.caddy import CaddyGateway
+from actions.gateway.adapters.envoy import EnvoyGateway
+from bot.action import Gateway
+from bot.model.endpoint import Endpoint
+from bot.settings.gateways import CaddySettings, EnvoySettings, GatewaySettings
+
+
+def made_gateway(
+    name: str, settings: GatewaySettings, endpoints: Mapping[str, Endpoint], state: Path
+) -> Gateway:
+    """
+    Return the adapter of a gateway.
+
+    Args:
+        state: Firedoor's folder; what is to be kept of a gateway is in ``gateways/<name>`` there.
+    """
+    own = state / "gateways" / name
+    match settings:
+        case EnvoySettings():
+            return EnvoyGateway(
+                name=name,
+                base_routes=Path(settings.base_routes),
+                rds_file=Path(settings.rds_file),
+                admin_url=settings.admin_url,
+                endpoints=endpoints,
+                api_key_header=settings.api_key_header,
+            )
+        case CaddySettings():
+            return CaddyGateway(
+                name=name,
+                admin_url=settings.admin_url,
+                server=settings.server,
+                endpoints=endpoints,
+                kept_dir=own,
+                verifier=settings.verifier,
+                claim_headers=settings.claim_headers,
+                api_key_header=settings.api_key_header,
+                client_certificate=_path(settings.client_certificate),
+                ca_file=_path(settings.ca_file),
+            )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
