@@ -11,8 +11,9 @@ from pathlib import Path
 from tests.gateways.envoy import EnvoyRig
 from tests.gateways.rig import Rig
 from tests.gateways.subject import Subject
+from tests.gateways.traefik import TraefikRig
 
-RIGS: tuple[type[Rig], ...] = (EnvoyRig,)
+RIGS: tuple[type[Rig], ...] = (EnvoyRig, TraefikRig)
 STANDINS: tuple[type[Subject], ...] = ()
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}
