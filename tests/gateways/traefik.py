@@ -61,6 +61,10 @@ class TraefikRig(Rig):
             },
         )
 
+    def start(self) -> None:
+        super().start()
+        self.restart_firedoor()  # with the patience for a gateway that runs
+
     def argv(self) -> tuple[str, ...]:
         return (str(TRAEFIK), f"--configFile={self.directory / 'traefik.yml'}")
 
