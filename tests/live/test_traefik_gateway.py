@@ -214,6 +214,38 @@ class TestRefusal:
         until(lambda: rig.gateway.observe() == base, "the copy to be forgotten")
 
 
+class TestDown:
+    def test_it_starts_with_what_was_wanted_meanwhile(self, rig: Wide) -> None:
+        """
+        What is held while Traefik is down holds from its first request on, with nobody's help.
+        """
+        rig.gateway.version_of([control()])  # what operators route is known
+        rig.stop()
+        patient, rig.gateway._take_timeout_s = rig.gateway._take_timeout_s, 0.2
+        with pytest.raises(ProviderUnreachable):
+            rig.gateway.converge([control()])
+        rig.gateway._take_timeout_s = patient
+
+        rig.start()
+
+        assert rig.status(ORDER) == 503
+        assert rig.gateway.observe() == rig.gateway.version_of([control()])
+
+    def test_folder_that_is_not_watched(self, rig: Wide) -> None:
+        """
+        A Traefik that does not report Firedoor's file has not read its files; what it routes is
+        not believed.
+        """
+        elsewhere = rig.directory / "elsewhere"
+        gateway = rig.adapter(dynamic_file=elsewhere / "firedoor.yml")
+        rig.own.rename(rig.directory / "away")
+        until(lambda: rig.gateway.observe() == "", "Traefik to forget the file")
+        gateway.prepare()
+
+        with pytest.raises(ProviderUnreachable, match="does not report"):
+            gateway.converge([control()])
+
+
 class TestCallers:
     @pytest.mark.parametrize("kind", [ControlKind.BLOCK, ControlKind.ALLOW_ONLY])
     def test_who_writes_the_headers_is_not_believed(self, rig: Wide, kind: ControlKind) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -59,7 +59,9 @@ class Route:
 class Operators:
     """
     Args:
-        listeners: Where requests come in from outside.
+        routes: Those that customers come by.
+
+        listeners: Where customers come in.
 
         api_listeners: Those by which Firedoor may be reading this.
 
@@ -124,9 +126,11 @@ def operators_of(
         for name, router in sorted(running.items())
         if not name.startswith(OWN) and provider_of(name) != "internal"
     ]
+    listeners = _listeners(http, routes, running)
+    seen = [replace(r, listeners=tuple(e for e in r.listeners if e in listeners)) for r in routes]
     return Operators(
-        routes=tuple(routes),
-        listeners=tuple(sorted(_listeners(http, routes, running))),
+        routes=tuple(route for route in seen if route.parents or route.listeners),
+        listeners=tuple(sorted(listeners)),
         api_listeners=tuple(
             sorted({e for r in running.values() if r.get("service") == API for e in _of(r)})
         ),
