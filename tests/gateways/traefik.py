@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sysconfig
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,11 @@ class TraefikRig(Rig):
 
     def write_theirs(self, routes: Any) -> None:
         self._put(self.theirs, yaml.safe_dump(routes))
+
+    def reported(self, kind: str = "routers") -> Any:
+        """Return what Traefik says of its objects, by name."""
+        with urllib.request.urlopen(f"{self._api_url}/api/rawdata", timeout=5) as answer:
+            return json.load(answer)[kind]
 
     def edit_ours(self) -> None:
         content = json.loads(self.own.read_text())

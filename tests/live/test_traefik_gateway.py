@@ -104,7 +104,7 @@ def rig(running: Wide) -> Iterator[Wide]:
     yield running
     running.accept()
     running.restart_firedoor()
-    until(lambda: "shop@file" in str(running.gateway._api.rawdata()), "the operator's routes")
+    until(lambda: "shop-all@file" in running.reported(), "the operator's routes")
 
 
 def control(kind: ControlKind = ControlKind.CLOSE, **more: Any) -> Control:
@@ -219,12 +219,11 @@ class TestDown:
         """
         What is held while Traefik is down holds from its first request on, with nobody's help.
         """
-        rig.gateway.version_of([control()])  # what operators route is known
+        gateway = rig.adapter(take_timeout_s=0.2)
+        gateway.version_of([control()])  # what operators route is known
         rig.stop()
-        patient, rig.gateway._take_timeout_s = rig.gateway._take_timeout_s, 0.2
         with pytest.raises(ProviderUnreachable):
-            rig.gateway.converge([control()])
-        rig.gateway._take_timeout_s = patient
+            gateway.converge([control()])
 
         rig.start()
 
@@ -275,7 +274,7 @@ class TestCallers:
             "service": "orders",
         }
         rig.write_theirs(routes)
-        until(lambda: "bare@file" in str(rig.gateway._api.rawdata()), "the route to be taken")
+        until(lambda: "bare@file" in rig.reported(), "the route to be taken")
 
         rig.gateway.converge([control(ControlKind.ALLOW_ONLY, principals=(subject("c-owner"),))])
 
@@ -446,7 +445,7 @@ def test_no_way_to_cut_off_the_api(rig: Wide) -> None:
     routes = yaml.safe_load(rig.routes())
     routes["http"]["routers"]["health"]["entryPoints"] = ["web", "api"]
     rig.write_theirs(routes)
-    until(lambda: "api" in str(rig.gateway._api.rawdata()["routers"]["health@file"]), "the route")
+    until(lambda: "api" in rig.reported()["health@file"]["entryPoints"], "the route")
     written = rig.writes()
 
     with pytest.raises(BadInput, match="entry point of its own"):

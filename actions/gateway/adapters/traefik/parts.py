@@ -28,6 +28,9 @@ CLOSED_BY = (f"{OWN}mark-closed", f"{OWN}answer-closed")
 REFUSED_BY = (f"{OWN}mark-refused", f"{OWN}answer-refused")
 OUTSIDE_BY = f"{OWN}answer-outside"
 THROTTLED_BY = f"{OWN}answer-throttled"
+"""Traefik's limit has no status but 429. So while an endpoint is throttled, a 429 of the service
+itself gets this answer, too."""
+
 ONE_BUCKET = f"{OWN}one-bucket"
 BUCKET_AWAY = f"{OWN}bucket-away"
 
