@@ -137,10 +137,13 @@ class Gateway(Protocol):
         """Tell whether it can do what a control asks for. Pure."""
 
     def version_of(self, controls: Sequence[Control]) -> str:
-        """Return the version that stands for this set of controls. Pure; order is irrelevant.
+        """Return the version that stands for this set of controls. It changes nothing; order is
+        irrelevant.
 
         Raises:
             BadInput: The operator's own part cannot be read, or cannot be worked with.
+
+            ProviderUnreachable: Only the gateway knows the operator's part, and gives no answer.
         """
 
     def converge(self, controls: Sequence[Control], writing: Writing = SILENT) -> str:

@@ -12,8 +12,9 @@ from tests.gateways.caddy import CaddyRig
 from tests.gateways.envoy import EnvoyRig
 from tests.gateways.rig import Rig
 from tests.gateways.subject import Subject
+from tests.gateways.traefik import TraefikRig
 
-RIGS: tuple[type[Rig], ...] = (EnvoyRig, CaddyRig)
+RIGS: tuple[type[Rig], ...] = (EnvoyRig, CaddyRig, TraefikRig)
 STANDINS: tuple[type[Subject], ...] = ()
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}
