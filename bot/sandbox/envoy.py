@@ -23,7 +23,7 @@ from actions.gateway.adapters.envoy.routes import (
     LIMIT_FILTER,
     POLICY,
 )
-from actions.gateway.answers import MEDIA_TYPE, REFUSED, THROTTLED, ControlAnswer
+from bot.model.answers import MEDIA_TYPE, REFUSED, THROTTLED, ControlAnswer
 
 HOST = "127.0.0.1"
 ROUTES_NAME = "edge"

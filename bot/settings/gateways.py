@@ -42,4 +42,23 @@ class CaddySettings(_Gateway):
     _paths = field_validator("client_certificate", "ca_file")(absolute)
 
 
-GatewaySettings = Annotated[EnvoySettings | CaddySettings, Field(discriminator="kind")]
+class TraefikSettings(_Gateway):
+    """One file of Firedoor's own in the folder that the file provider watches."""
+
+    kind: Literal["traefik"]
+    dynamic_file: str
+    drafts: str
+    api_url: str
+    responder_url: str
+    metrics_url: str | None = None
+    forwarded_depth: int | None = Field(default=None, ge=1)
+    identity: str | None = None
+    claim_headers: dict[str, str] = {}
+    api_key_header: str | None = None
+
+    _paths = field_validator("dynamic_file", "drafts")(absolute)
+
+
+GatewaySettings = Annotated[
+    EnvoySettings | CaddySettings | TraefikSettings, Field(discriminator="kind")
+]

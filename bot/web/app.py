@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from bot.errors import AlertInvalid, BadInput, StoreUnavailable
 from bot.service.app import Service
-from bot.web import alertmanager, containments
+from bot.web import alertmanager, answers, containments
 from bot.web.authentic import bearer_of, error
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def create_app(
         return JSONResponse(state, status_code=200 if state["store"] == "ok" else 503)
 
     app.include_router(containments.router(service, people or {}))
+    app.include_router(answers.router())
     return app
 
 

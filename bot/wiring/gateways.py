@@ -7,9 +7,10 @@ from pathlib import Path
 
 from actions.gateway.adapters.caddy import CaddyGateway
 from actions.gateway.adapters.envoy import EnvoyGateway
+from actions.gateway.adapters.traefik import TraefikGateway
 from bot.action import Gateway
 from bot.model.endpoint import Endpoint
-from bot.settings.gateways import CaddySettings, EnvoySettings, GatewaySettings
+from bot.settings.gateways import CaddySettings, EnvoySettings, GatewaySettings, TraefikSettings
 
 
 def made_gateway(
@@ -30,6 +31,20 @@ def made_gateway(
                 rds_file=Path(settings.rds_file),
                 admin_url=settings.admin_url,
                 endpoints=endpoints,
+                api_key_header=settings.api_key_header,
+            )
+        case TraefikSettings():
+            return TraefikGateway(
+                name=name,
+                dynamic_file=Path(settings.dynamic_file),
+                drafts=Path(settings.drafts),
+                api_url=settings.api_url,
+                responder_url=settings.responder_url,
+                endpoints=endpoints,
+                metrics_url=settings.metrics_url,
+                forwarded_depth=settings.forwarded_depth,
+                identity=settings.identity,
+                claim_headers=settings.claim_headers,
                 api_key_header=settings.api_key_header,
             )
         case CaddySettings():

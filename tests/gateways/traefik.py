@@ -14,7 +14,7 @@ import jwt
 import yaml
 
 from actions.gateway.adapters.traefik import TraefikGateway
-from actions.gateway.answers import CLOSED, REFUSED, THROTTLED
+from bot.model.answers import CLOSED, REFUSED, THROTTLED
 from tests.gateways.envoy import Garbage
 from tests.gateways.rig import API_KEYS, Rig
 from tests.gateways.upstream import Tokens

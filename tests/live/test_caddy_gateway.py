@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from actions.gateway.answers import MARK_HEADER
 from bot.action import Writing
 from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
+from bot.model.answers import MARK_HEADER
 from bot.model.containment import ANY_METHOD, Control, ControlKind, Principal, PrincipalKind
 from bot.model.containment import subject as subject_is
 from tests.gateways.caddy import ROUTES, SERVER, CaddyRig

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from actions.gateway import Close
-from actions.gateway.answers import CLOSED, MARK_HEADER, REFUSED, THROTTLED
 from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
+from bot.model.answers import CLOSED, MARK_HEADER, REFUSED, THROTTLED
 from bot.model.containment import (
     ANY_METHOD,
     Control,

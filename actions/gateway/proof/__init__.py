@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from actions.gateway.answers import MARK_HEADER
 from actions.gateway.desk import describe, endpoint_of, settled_version
 from actions.gateway.proof import rungs
 from actions.gateway.proof.neighbours import alive, neighbours
@@ -16,6 +15,7 @@ from actions.gateway.proof.target import Target, said, send, target_of
 from actions.probe import Prober
 from bot.action import Context
 from bot.errors import BadInput
+from bot.model.answers import MARK_HEADER
 from bot.model.containment import ANY_METHOD, Control, ControlKind
 from bot.model.endpoint import Endpoint
 from bot.model.outcome import Check, Proof

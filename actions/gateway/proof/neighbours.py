@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from actions.gateway.answers import MARK_HEADER
 from actions.gateway.proof.target import Target, said, send, target_of
 from actions.probe import Prober
 from bot.action import Context
+from bot.model.answers import MARK_HEADER
 from bot.model.endpoint import Endpoint
 from bot.model.outcome import Check
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from actions.gateway.answers import CLOSED, MARK_HEADER, REFUSED, THROTTLED
 from actions.gateway.desk import listed
 from actions.gateway.proof.target import MADE_UP, SAFE_METHODS, Target, said, send
 from actions.gateway.variants import Variant, variants
 from actions.probe import Answer, Prober, Via, Who
 from bot.action import Context, Gateway, Support
 from bot.errors import BadInput
+from bot.model.answers import CLOSED, MARK_HEADER, REFUSED, THROTTLED
 from bot.model.containment import Control, ControlKind, Principal, PrincipalKind
 from bot.model.outcome import Check
 

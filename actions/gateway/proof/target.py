@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actions.gateway.answers import MARK_HEADER
 from actions.probe import Answer, Prober, Via, Who
+from bot.model.answers import MARK_HEADER
 from bot.model.endpoint import Endpoint
 
 MADE_UP = "firedoor-probe"

@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from actions.gateway.answers import CLOSED, MARK_HEADER, REFUSED, THROTTLED, ControlAnswer
+from bot.model.answers import CLOSED, MARK_HEADER, REFUSED, THROTTLED, ControlAnswer
 from bot.model.containment import ANY_METHOD, Control, ControlKind, Principal, PrincipalKind
 from bot.model.containment import subject as subject_is
 from tests.gateways.rig import Reply, Rig

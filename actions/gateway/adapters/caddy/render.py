@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from actions.gateway.adapters.caddy.paths import URI, AnyOf, all_of, is_surely, may_be, none_of
-from actions.gateway.answers import CLOSED, REFUSED, ControlAnswer
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules, rules_of
 from bot.errors import BadInput
+from bot.model.answers import CLOSED, REFUSED, ControlAnswer
 from bot.model.base import digest_of
 from bot.model.containment import Control, Principal, PrincipalKind
 

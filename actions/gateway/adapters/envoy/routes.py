@@ -22,10 +22,10 @@ from itertools import product
 from typing import Any
 from urllib.parse import unquote
 
-from actions.gateway.answers import CLOSED, THROTTLED
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules, rules_of
 from actions.gateway.templates import PARAMETER, literal, path_regexes
 from bot.errors import BadInput
+from bot.model.answers import CLOSED, THROTTLED
 from bot.model.base import digest_of
 from bot.model.containment import Control, ControlKind, Principal, PrincipalKind
 

@@ -60,7 +60,7 @@ class TraefikGateway:
             point of its own.
 
         responder_url: A service that answers ``GET /answers/closed``, ``/answers/throttled`` and
-            ``/answers/refused`` with the headers and bodies of ``actions.gateway.answers``; without
+            ``/answers/refused`` with the headers and bodies of ``bot.model.answers``; without
             a path. Traefik has no answers of its own. While it is down callers get the right
             status without that body.
 

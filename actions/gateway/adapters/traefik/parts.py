@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actions.gateway.adapters.traefik.operators import OWN
-from actions.gateway.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
+from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.base import digest_of
 
 NOOP = "noop@internal"

@@ -16,8 +16,8 @@ from actions.gateway.adapters.caddy.render import (
     version_in,
     version_of,
 )
-from actions.gateway.answers import CLOSED
 from bot.errors import BadInput
+from bot.model.answers import CLOSED
 from bot.model.containment import Control, ControlKind, Principal, PrincipalKind
 from bot.model.containment import subject as subject_is
 
