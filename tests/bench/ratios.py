@@ -15,6 +15,10 @@ FEW, MANY = 100, 100_000
 
 GOALS: dict[str, tuple[float, Literal["at least", "at most"]]] = {
     "approval_vs_dbos_ratio": (2.0, "at most"),
+    **{
+        f"close_vs_script_{kind}_ratio": (1.5, "at most")
+        for kind in ("envoy", "haproxy", "nginx", "traefik", "caddy")
+    },
     "cli_version_vs_python_ratio": (12.0, "at most"),
     "containment_vs_script_ratio": (10.0, "at most"),
     "engine_growth_ratio": (1.2, "at most"),

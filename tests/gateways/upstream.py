@@ -79,6 +79,7 @@ class Upstream:
             disable_nagle_algorithm = True  # headers and body are two writes
 
             def answer(self) -> None:
+                time.sleep(float(self.headers.get("x-test-delay-s", "0")))
                 upstream.paths.append(self.path)
                 upstream.clients.add(self.client_address)
                 length = int(self.headers.get("Content-Length") or 0)

@@ -1,0 +1,160 @@
+"""The yardstick at each gateway: what a bare script does to close an endpoint, and to look at it.
+
+It was written for one endpoint: what it sends is prepared, and it plans, remembers and compares
+nothing. It waits for the gateway's own word as Firedoor does, since without it the proof would
+begin too early. Its proof sends the very requests that Firedoor's has sent, by the same library.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from actions.probe.prober import Answer, Line
+from bot.model.containment import Control
+from tests.gateways.caddy import ROUTES, CaddyRig
+from tests.gateways.envoy import EnvoyRig
+from tests.gateways.rig import Rig
+from tests.gateways.traefik import TraefikRig
+
+POLL_S = 0.001
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The two control calls of a script; each returns once the gateway itself says so."""
+
+    close: Callable[[], None]
+    open: Callable[[], None]
+
+
+def calls(rig: Rig, control: Control) -> Calls:
+    """Prepare a script for one gateway. The gateway is open afterwards."""
+    return _PREPARE[rig.kind](rig, control)
+
+
+def _by_file(
+    rig: Rig, control: Control, file: Path, path: str, reports: Callable[[bytes, str], bool]
+) -> Calls:
+    """Prepare calls that put a file in place and ask until the version is reported."""
+    contents: list[tuple[bytes, str]] = []
+    for controls in ([control], []):
+        version = rig.gateway.converge(controls)
+        contents.append((file.read_bytes(), version))
+    draft = file.parent.parent / "bare-script.part"
+    admin = http.client.HTTPConnection("127.0.0.1", rig.admin_port, timeout=5)
+
+    def put(content: bytes, version: str) -> None:
+        draft.write_bytes(content)
+        draft.replace(file)
+        while True:
+            admin.request("GET", path)
+            if reports(admin.getresponse().read(), version):
+                return
+            time.sleep(POLL_S)
+
+    closed, opened = contents
+    return Calls(lambda: put(*closed), lambda: put(*opened))
+
+
+def _envoy(rig: Rig, control: Control) -> Calls:
+    assert isinstance(rig, EnvoyRig)
+    path = "/config_dump?resource=dynamic_route_configs&mask=version_info"
+    return _by_file(rig, control, rig.files.rds_file, path, lambda body, v: v.encode() in body)
+
+
+def _traefik(rig: Rig, control: Control) -> Calls:
+    assert isinstance(rig, TraefikRig)
+    return _by_file(rig, control, rig.own, "/api/rawdata", lambda body, v: v.encode() in body)
+
+
+def _caddy(rig: Rig, control: Control) -> Calls:
+    assert isinstance(rig, CaddyRig)
+    rig.gateway.converge([control])
+    route = json.dumps(rig.routes()[0])
+    rig.gateway.converge([])
+
+    def send(method: str, body: str | None) -> None:
+        # Caddy restarts its admin listener with each change, and ends its connections.
+        admin = http.client.HTTPConnection("127.0.0.1", rig.admin_port, timeout=5)
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        admin.request(method, f"/config/{ROUTES}/0", body, headers)
+        answer = admin.getresponse()
+        assert answer.status == 200, answer.read()
+        admin.close()
+
+    return Calls(lambda: send("PUT", route), lambda: send("DELETE", None))
+
+
+_PREPARE: dict[str, Callable[[Rig, Control], Calls]] = {
+    "envoy": _envoy,
+    "traefik": _traefik,
+    "caddy": _caddy,
+}
+
+
+# --- the proof -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Recorded:
+    """The requests of a proof, in order: on which connection, where to, what, and what came."""
+
+    requests: list[tuple[int, str, str, str, dict[str, str], bytes | None, int]] = field(
+        default_factory=list
+    )
+
+    def replay(self) -> None:
+        """Send them all again, as a bare script would. Raises AssertionError on another answer."""
+        number, line = -1, None
+        for on, url, method, path, headers, body, status in self.requests:
+            if on != number:
+                if line is not None:
+                    line.close()
+                address = urlsplit(url)
+                number, line = (
+                    on,
+                    http.client.HTTPConnection(str(address.hostname), address.port, timeout=5),
+                )
+            assert line is not None
+            line.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
+            for name, value in headers.items():
+                line.putheader(name, value)
+            if body is not None:
+                line.putheader("Content-Length", str(len(body)))
+            line.endheaders(body)
+            answer = line.getresponse()
+            answer.read()
+            assert answer.status == status, (method, path, answer.status, status)
+        if line is not None:
+            line.close()
+
+
+@contextmanager
+def recording() -> Iterator[Recorded]:
+    """Record what every probe sends while this is open."""
+    recorded, real = Recorded(), Line._send
+    connections: dict[int, int] = {}
+
+    def send(
+        line: Line, method: str, path: str, headers: dict[str, str], body: bytes | None
+    ) -> Answer:
+        answer = real(line, method, path, headers, body)
+        on = connections.setdefault(id(line), len(connections))
+        kept.append(line)
+        recorded.requests.append((on, line._url, method, path, headers, body, answer.status))
+        return answer
+
+    kept: list[Any] = []  # so that no two lines have the same id
+    Line._send = send  # type: ignore[method-assign]
+    try:
+        yield recorded
+    finally:
+        Line._send = real  # type: ignore[method-assign]
