@@ -49,8 +49,8 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
         --no-annotate --no-emit-index-url --no-emit-find-links --quiet
 
 lock: ## Bring the lock files in step with pyproject.toml
-	$(LOCK) pyproject.toml --extra postgres -o requirements.lock
-	$(LOCK) pyproject.toml --extra postgres --extra sandbox --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) pyproject.toml --extra postgres --extra envoy-ads -o requirements.lock
+	$(LOCK) pyproject.toml --extra postgres --extra envoy-ads --extra sandbox --group dev -c requirements.lock -o requirements-dev.lock
 	for asked in tests/bench/peers/*/requirements.in; do \
 	  $(LOCK) $$asked -o $${asked%.in}.txt || exit; done
 

@@ -57,8 +57,9 @@ T = TypeVar("T")
 class Containments(Protocol):
     """The desk that holds containments: the desired state of every gateway."""
 
-    def hold(self, containment: Containment) -> None:
-        """Put a containment in force and wait until its gateway reports it. Safe to repeat.
+    def hold(self, containment: Containment) -> str:
+        """Put a containment in force, wait until its gateway reports it, and return the version
+        that it reports. Safe to repeat.
 
         Raises:
             ProviderUnreachable: The gateway gives no answer; the containment stays wanted, and is

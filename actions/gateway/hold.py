@@ -93,8 +93,7 @@ class _Hold(ChangeAction[HP]):
         held = own(ctx, gateway)
         containment = held[0] if held else self._new(plan, gateway, ctx)
         # Also if it is held: an attempt that was cut off may not have reached the gateway.
-        ctx.containments.hold(containment)
-        version = ctx.containments.gateway(gateway).observe()
+        version = ctx.containments.hold(containment)
         facts = HoldFacts(containment=containment.id, gateway=gateway, version=version)
         return Outcome(facts=facts.model_dump(mode="json"))
 

@@ -116,7 +116,7 @@ class ContainmentDesk:
             held = tx.containments(gateway=gateway, in_force=True)
         return tuple(c for c in held if endpoint is None or c.control.concerns(endpoint))
 
-    def hold(self, containment: Containment) -> None:
+    def hold(self, containment: Containment) -> str:
         self.gateway(containment.gateway)
         with self._writer(containment.gateway):
             with self._store.begin() as tx:
@@ -125,7 +125,7 @@ class ContainmentDesk:
                     tx.add_containment(containment)
                     self._append(tx, containment, "containment_held", containment.owner)
             try:
-                self._converge(containment.gateway)
+                return self._converge(containment.gateway)
             except ProviderRefused:
                 if not is_new:
                     raise  # it may be in force already: what holds is never let go by an error
@@ -270,7 +270,7 @@ class ContainmentDesk:
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _converge(self, name: str) -> None:
+    def _converge(self, name: str) -> str:
         controls = [containment.control for containment in self.in_force(name)]
         displaced: list[str] = []
         self._check()
@@ -289,6 +289,7 @@ class ContainmentDesk:
                 kind="gateway_converged",
                 body={"gateway": name, "version": version, "controls": len(controls)},
             )
+        return version
 
     def _written(self, name: str, controls: Sequence[Control], writing: Writing) -> str:
         for _ in range(TRIES - 1):

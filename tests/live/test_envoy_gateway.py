@@ -64,7 +64,7 @@ class TestClose:
         answer = edge.get(ORDER_PATH)
         assert answer.status == 503
         assert answer.json()["code"] == "endpoint_closed"
-        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"] == "120"
         assert answer.headers["x-firedoor"] == "closed"
         assert facts.version == edge.gateway.observe()
