@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from actions.gateway.answers import MARK_HEADER, REFUSED
+from actions.gateway.answers import CLOSED, MARK_HEADER, REFUSED, THROTTLED
 from actions.gateway.desk import describe, endpoint_of, listed, settled_version
 from actions.gateway.variants import Variant, variants
 from actions.probe import Answer, Prober, Who
@@ -86,10 +86,10 @@ def held(control: Control, key: str, *, gateway: str, probe: str | None, ctx: Co
     in_force = [c.control for c in ctx.containments.in_force(gateway, endpoint.key)]
     if not target.is_harmless or not (version.ok or target.method in SAFE_METHODS):
         checks.append(_not_tried(target))
-    elif any(c.kind is ControlKind.CLOSE for c in [control, *in_force]):
-        checks += _closed(target, prober, ctx)
+    elif closing := [c for c in [control, *in_force] if c.kind is ControlKind.CLOSE]:
+        checks += _closed(target, _own_status(closing[0], gateway, ctx), prober, ctx)
     elif control.kind is ControlKind.THROTTLE:
-        checks.append(_throttled(control, target, prober))
+        checks.append(_throttled(control, target, _own_status(control, gateway, ctx), prober))
     else:
         checks += _refusing(control, target, prober, version)
     return Proof(checks=(*checks, *_neighbours([endpoint], gateway, prober, ctx)))
@@ -131,10 +131,14 @@ def version_check(gateway: str, ctx: Context) -> Check:
     )
 
 
+def _own_status(control: Control, gateway: str, ctx: Context) -> int | None:
+    return ctx.containments.gateway(gateway).supports(control).own_status
+
+
 # --- the endpoint ------------------------------------------------------------------------------
 
 
-def _closed(target: _Target, prober: Prober, ctx: Context) -> list[Check]:
+def _closed(target: _Target, own: int | None, prober: Prober, ctx: Context) -> list[Check]:
     fresh = [_send(target, prober) for _ in range(REPEATS)]
     with prober.connection() as line:
         kept = [
@@ -144,8 +148,8 @@ def _closed(target: _Target, prober: Prober, ctx: Context) -> list[Check]:
             for _ in range(REPEATS)
         ]
     checks = [
-        _repeated(f"{target} on fresh connections", fresh),
-        _repeated(f"{target} on one connection", kept),
+        _repeated(f"{target} on fresh connections", fresh, own),
+        _repeated(f"{target} on one connection", kept, own),
     ]
     path = target.endpoint.path
     there = [e.method for e in ctx.endpoints.values() if e.path == path]
@@ -153,13 +157,19 @@ def _closed(target: _Target, prober: Prober, ctx: Context) -> list[Check]:
     return checks + [_not_around(variant, target, prober) for variant in spelled]
 
 
-def _repeated(name: str, answers: Sequence[Answer]) -> Check:
+def _repeated(name: str, answers: Sequence[Answer], own: int | None) -> Check:
     return Check(
         name=name,
-        ok=all(a.status == 503 and a.headers.get(MARK_HEADER) == "closed" for a in answers),
-        expected=f"503 by the gateway, {len(answers)} times",
+        ok=all(_is_closed(answer, own) for answer in answers),
+        expected=f"{own or CLOSED.status} by the gateway, {len(answers)} times",
         seen=", ".join(_said(answer) for answer in answers),
     )
+
+
+def _is_closed(answer: Answer, own: int | None) -> bool:
+    if own is not None:
+        return answer.status == own
+    return answer.status == CLOSED.status and answer.headers.get(MARK_HEADER) == CLOSED.mark
 
 
 def _not_around(variant: Variant, target: _Target, prober: Prober) -> Check:
@@ -194,9 +204,9 @@ def _has_reached(answer: Answer, target: _Target) -> bool:
     return not target.is_real and answer.status in REJECTED and UPSTREAM_HEADER in answer.headers
 
 
-def _throttled(control: Control, target: _Target, prober: Prober) -> Check:
+def _throttled(control: Control, target: _Target, own: int | None, prober: Prober) -> Check:
     burst = min(2 * math.ceil(control.rate_per_s or 0.0) + BURST_WORKERS, MAX_BURST)
-    passed, throttled = _burst(target, prober, burst)
+    passed, throttled = _burst(target, own, prober, burst)
     return Check(
         name=f"{target}, up to {burst} times at once",
         ok=throttled,
@@ -205,7 +215,7 @@ def _throttled(control: Control, target: _Target, prober: Prober) -> Check:
     )
 
 
-def _burst(target: _Target, prober: Prober, count: int) -> tuple[int, bool]:
+def _burst(target: _Target, own: int | None, prober: Prober, count: int) -> tuple[int, bool]:
     """Ask on several connections at once, as a slow service would never be asked too often by
     one; return how many answers were no 429 of ours, and whether one was."""
     left = iter(range(count))
@@ -221,7 +231,7 @@ def _burst(target: _Target, prober: Prober, count: int) -> tuple[int, bool]:
                 answer = line.request(
                     target.method, target.path, "owner", headers=target.headers, body=target.body
                 )
-                if _is_throttled(answer):
+                if _is_throttled(answer, own):
                     throttled.set()
                 else:
                     passed.append(answer)
@@ -232,8 +242,10 @@ def _burst(target: _Target, prober: Prober, count: int) -> tuple[int, bool]:
     return len(passed), throttled.is_set()
 
 
-def _is_throttled(answer: Answer) -> bool:
-    return answer.status == 429 and answer.headers.get(MARK_HEADER) == "throttled"
+def _is_throttled(answer: Answer, own: int | None) -> bool:
+    if own is not None:
+        return answer.status == own
+    return answer.status == THROTTLED.status and answer.headers.get(MARK_HEADER) == THROTTLED.mark
 
 
 def _refusing(control: Control, target: _Target, prober: Prober, version: Check) -> list[Check]:
@@ -287,10 +299,11 @@ def _answers_again(endpoint: Endpoint, gateway: str, prober: Prober, ctx: Contex
         return _not_tried(target)
     if still:
         answer = _send(target, prober)
-        closed = any(control.kind is ControlKind.CLOSE for control in still)
+        closing = [control for control in still if control.kind is ControlKind.CLOSE]
+        own = _own_status(closing[0], gateway, ctx) if closing else None
         return Check(
             name=f"{target} is still held by another containment",
-            ok=(answer.headers.get(MARK_HEADER) == "closed") == closed,
+            ok=_is_closed(answer, own) == bool(closing),
             expected="; ".join(describe(control) for control in still),
             seen=_said(answer),
         )
