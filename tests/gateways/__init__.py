@@ -12,10 +12,11 @@ from tests.gateways.envoy import EnvoyRig
 from tests.gateways.rig import Rig
 from tests.gateways.standins.aws_api_gateway import AwsApi
 from tests.gateways.standins.aws_waf import AwsWaf
+from tests.gateways.standins.kubernetes_gateways import GatewayApi, Istio
 from tests.gateways.subject import Subject
 
 RIGS: tuple[type[Rig], ...] = (EnvoyRig,)
-STANDINS: tuple[type[Subject], ...] = (AwsWaf, AwsApi)
+STANDINS: tuple[type[Subject], ...] = (AwsWaf, AwsApi, Istio, GatewayApi)
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}
 
