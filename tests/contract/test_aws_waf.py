@@ -16,7 +16,7 @@ import pytest
 
 from actions.gateway.adapters.aws_waf.rules import SHADOW, shadow_id
 from bot.action import Writing
-from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
+from bot.errors import BadInput, Conflict, ProviderRefused, ProviderUnreachable
 from bot.model.containment import Control, ControlKind, Principal, PrincipalKind, subject
 from tests.gateways.standins.aws import REGION
 from tests.gateways.standins.aws_waf import SCOPE, AwsWaf, visibility
@@ -287,6 +287,34 @@ class TestErrors:
 
         with pytest.raises(ProviderUnreachable, match="nothing is known of gateway edge"):
             waf.gateway.observe()
+
+    @pytest.mark.parametrize(
+        ("code", "error"),
+        [
+            ("ThrottlingException", ProviderUnreachable),
+            ("WAFUnavailableEntityException", ProviderUnreachable),
+            ("WAFOptimisticLockException", Conflict),
+            ("WAFLimitsExceededException", ProviderRefused),
+            ("AccessDeniedException", ProviderRefused),
+        ],
+    )
+    def test_what_aws_says_to_a_write_is_told_apart(
+        self, waf: AwsWaf, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception]
+    ) -> None:
+        """
+        Patience, another writer and a refusal are three things; of the library's own words, which
+        may hold anything, nothing is passed on.
+        """
+        monkeypatch.setattr(waf.server, "refuses", "wafv2:UpdateRuleGroup")
+        monkeypatch.setattr(waf.server, "code", code)
+
+        with pytest.raises(error) as raised:
+            waf.gateway.converge([CLOSE])
+
+        assert type(raised.value) is error
+        assert code in str(raised.value)
+        assert "the body of a refusal" not in str(raised.value)
+        assert raised.value.__context__ is None
 
 
 class TestRights:

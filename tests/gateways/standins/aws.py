@@ -27,7 +27,7 @@ KEY = {"access_key_id": "AKIAFIREDOOR", "secret_access_key": "not-a-real-one"}
 class AwsServer:
     """
     ``calls`` are the operations that came in, as IAM names them; ``writes`` counts those that
-    change something. ``refuses`` makes it refuse operations of that name.
+    change something. ``refuses`` makes it refuse operations of that name, with ``code``.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class AwsServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.calls: list[str] = []
         self.writes = 0
-        self.refuses = ""
+        self.refuses, self.code = "", "ValidationException"
         self._server: Any = None
 
     def start(self) -> None:
@@ -83,8 +83,8 @@ class AwsServer:
             is_read, name = _operation(environ)
             self.calls.append(name)
             if self.refuses and self.refuses in name:
-                body = json.dumps({"__type": "WAFInvalidParameterException", "message": "no"})
-                kind = ("x-amzn-ErrorType", "BadRequestException")
+                body = json.dumps({"__type": self.code, "message": "the body of a refusal"})
+                kind = ("x-amzn-ErrorType", self.code)
                 start_response("400 Bad Request", [("Content-Type", "application/json"), kind])
                 return [body.encode()]
             if name == "wafv2:CheckCapacity":  # moto does not know it

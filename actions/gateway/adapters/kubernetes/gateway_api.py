@@ -139,7 +139,8 @@ class GatewayApiGateway(OwnObjectGateway):
         generation = seen["metadata"].get("generation")
         parents: list[Any] = (seen.get("status") or {}).get("parents") or []
         for parent in parents:
-            if parent.get("parentRef", {}).get("name") != self._parent["name"]:
+            reference = {"namespace": self._place.namespace, **(parent.get("parentRef") or {})}
+            if any(reference.get(part) != self._parent[part] for part in ("namespace", "name")):
                 continue
             for condition in parent.get("conditions") or []:
                 if condition.get("type") != "Accepted":
