@@ -93,13 +93,15 @@ class Support:
 
     ``why`` says what it cannot; ``nearest`` is the rung of the ladder that it can do instead.
     ``best_effort`` is true of a limit that its maker calls approximate: it slows callers down, and
-    is never a block.
+    is never a block. ``own_status`` is the status that callers get if the gateway can only give an
+    answer of its own, without Firedoor's body and mark.
     """
 
     ok: bool
     why: str = ""
     nearest: ControlKind | None = None
     best_effort: bool = False
+    own_status: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
 
+from actions import aws_session
 from bot.errors import FiredoorError, ProviderRefused, ProviderUnreachable
 
 Status = Literal["Active", "Inactive"]
-
-_BUSY = frozenset(
-    {
-        "EC2ThrottledException",
-        "InternalFailure",
-        "LimitExceededException",
-        "PriorRequestNotComplete",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
-"""Codes that ask for patience; botocore's own standard retry mode knows the same."""
 
 _NOT_A_KEY = frozenset(
     {"InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"}
@@ -149,20 +129,7 @@ class AwsIam:
 
     @cached_property
     def _session(self) -> Any:
-        import boto3.session
-        import botocore.session
-
-        # At level DEBUG botocore logs whole answers, and those of CreateAccessKey hold the secret.
-        logging.getLogger("botocore").setLevel(logging.INFO)
-        # boto3 leaves it to botocore what a session reads; without this, the user's files.
-        reads_nothing = botocore.session.Session(
-            session_vars={
-                "profile": (None, None, None, None),
-                "config_file": (None, None, os.devnull, None),
-                "credentials_file": (None, None, os.devnull, None),
-            }
-        )
-        return boto3.session.Session(botocore_session=reads_nothing)
+        return aws_session.session()
 
     @cached_property
     def _iam(self) -> Any:
@@ -174,22 +141,14 @@ class AwsIam:
         return self._client("iam", own, attempts=1)
 
     def _client(self, service: str, key: KeyPair, attempts: int = 3) -> Any:
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=5,
-            read_timeout=15,
-            retries={"total_max_attempts": attempts, "mode": "standard"},
-            ignore_configured_endpoint_urls=True,
-            proxies={} if self.endpoint_url else None,
-        )
-        return self._session.client(
+        return aws_session.client(
+            self._session,
             service,
-            region_name=self.region,
+            region=self.region,
             endpoint_url=self.endpoint_url,
-            aws_access_key_id=key.id,
-            aws_secret_access_key=key.secret,
-            config=config,
+            access_key_id=key.id,
+            secret_access_key=key.secret,
+            attempts=attempts,
         )
 
     def _call(self, client: Any, operation: str, **parameters: str) -> Mapping[str, Any]:
@@ -223,7 +182,7 @@ class AwsIam:
 
     def _problem(self, operation: str, code: str, status: int) -> FiredoorError:
         said = f"AWS {self.name!r} answers {code or status} to {operation}"
-        if status >= 500 or status == 429 or code in _BUSY:
+        if status >= 500 or status == 429 or code in aws_session.BUSY:
             return ProviderUnreachable(f"{said}; try again later.")
         if code == "LimitExceeded":
             return SlotsFull(f"{said}: the user has two access keys, which is all AWS allows.")

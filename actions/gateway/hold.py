@@ -60,8 +60,15 @@ class _Hold(ChangeAction[HP]):
                 f"nothing was done.{instead}"
             )
         held = ctx.containments.in_force(name, control.endpoint)
-        observed = {"gateway": name, "controls": [as_json(c.control, c.id) for c in held]}
-        return {**observed, "best_effort": True} if support.best_effort else observed
+        observed: dict[str, Any] = {
+            "gateway": name,
+            "controls": [as_json(c.control, c.id) for c in held],
+        }
+        if support.best_effort:
+            observed["best_effort"] = True
+        if support.own_status is not None:
+            observed["own_status"] = support.own_status
+        return observed
 
     def plan(self, params: HP, observed: Any) -> Plan:
         added = as_json(self._control(params), "(this step's)")
@@ -73,6 +80,8 @@ class _Hold(ChangeAction[HP]):
             if observed.get("best_effort")
             else ""
         )
+        if "own_status" in observed:
+            limit += f" It answers {observed['own_status']} by itself, without Firedoor's body."
         every = "every method of " if params.scope == "route" else ""
         _, _, path = params.endpoint.partition(" ")
         endpoint = f"{every}{path if every else params.endpoint}"

@@ -64,6 +64,7 @@ CONTROLS = [
     pytest.param(
         Control(kind=ControlKind.CLOSE, method=model.ANY_METHOD, path=ORDER), id="close-route"
     ),
+    pytest.param(control(path="/api/orders/export"), id="close-literal"),
     pytest.param(control(ControlKind.THROTTLE, rate_per_s=1.0), id="throttle"),
     pytest.param(control(ControlKind.BLOCK, principals=BY_ADDRESS), id="block-address"),
     pytest.param(
@@ -87,15 +88,18 @@ def supported(subject: Subject, wanted: Control) -> Control:
 
 @pytest.fixture
 def two(subject: Subject) -> tuple[Control, ...]:
-    """Two controls that the gateway supports, the most disruptive first."""
-    wanted = (control(), control(path="/api/customers/me"))
-    if subject.gateway.supports(wanted[0]).ok:
-        return wanted
-    limits = tuple(
-        control(ControlKind.THROTTLE, path, rate_per_s=1.0) for path in (ORDER, "/api/customers/me")
-    )
-    assert subject.gateway.supports(limits[0]).ok
-    return limits
+    """Two controls that the gateway supports, the most disruptive first: closes, or, if it can
+    close no path with a parameter, of paths without one; or limits, if it can close none."""
+    me = "/api/customers/me"
+    limited: dict[str, Any] = {"kind": ControlKind.THROTTLE, "rate_per_s": 1.0}
+    for wanted in (
+        (control(), control(path=me)),
+        (control(path="/api/orders"), control(path=me)),
+        (control(**limited), control(path=me, **limited)),
+    ):
+        if all(subject.gateway.supports(each).ok for each in wanted):
+            return wanted
+    pytest.fail(f"{subject.kind} supports neither closes nor limits")
 
 
 class TestSupports:

@@ -11,11 +11,23 @@ from pathlib import Path
 from tests.gateways.caddy import CaddyRig
 from tests.gateways.envoy import EnvoyRig
 from tests.gateways.rig import Rig
+from tests.gateways.standins.aws_api_gateway import AwsApi
+from tests.gateways.standins.aws_waf import AwsWaf
+from tests.gateways.standins.kubernetes_gateways import GatewayApi, Istio
 from tests.gateways.subject import Subject
 from tests.gateways.traefik import TraefikRig
 
-RIGS: tuple[type[Rig], ...] = (EnvoyRig, CaddyRig, TraefikRig)
-STANDINS: tuple[type[Subject], ...] = ()
+RIGS: tuple[type[Rig], ...] = (
+    EnvoyRig,
+    CaddyRig,
+    TraefikRig,
+)
+STANDINS: tuple[type[Subject], ...] = (
+    AwsWaf,
+    AwsApi,
+    Istio,
+    GatewayApi,
+)
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}
 

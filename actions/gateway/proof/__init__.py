@@ -15,7 +15,6 @@ from actions.gateway.proof.target import Target, said, send, target_of
 from actions.probe import Prober
 from bot.action import Context
 from bot.errors import BadInput
-from bot.model.answers import MARK_HEADER
 from bot.model.containment import ANY_METHOD, Control, ControlKind
 from bot.model.endpoint import Endpoint
 from bot.model.outcome import Check, Proof
@@ -54,9 +53,9 @@ def _held_at(
     every = [control, *in_force]
     if not target.is_harmless or not (version.ok or target.is_safe):
         return [_not_tried(target)]
-    if any(each.kind is ControlKind.CLOSE for each in every):
-        return rungs.closed(target, prober, ctx)
     adapter = ctx.containments.gateway(gateway)
+    if closing := [each for each in every if each.kind is ControlKind.CLOSE]:
+        return rungs.closed(target, adapter.supports(closing[0]).own_status, prober, ctx)
     match control.kind:
         case ControlKind.THROTTLE:
             return [rungs.throttled(control, target, prober, adapter.supports(control))]
@@ -118,10 +117,12 @@ def _answers_again(endpoint: Endpoint, gateway: str, prober: Prober, ctx: Contex
         return _not_tried(target)
     if still:
         answer = send(target, prober)
-        closed = any(control.kind is ControlKind.CLOSE for control in still)
+        adapter = ctx.containments.gateway(gateway)
+        closing = [control for control in still if control.kind is ControlKind.CLOSE]
+        own = adapter.supports(closing[0]).own_status if closing else None
         return Check(
             name=f"{target} is still held by another containment",
-            ok=(answer.headers.get(MARK_HEADER) == "closed") == closed,
+            ok=rungs.is_closed(answer, own) == bool(closing),
             expected="; ".join(describe(control) for control in still),
             seen=said(answer),
         )

@@ -33,8 +33,13 @@ USERS: tuple[Who, ...] = ("owner", "stranger")
 # --- closed --------------------------------------------------------------------------------------
 
 
-def closed(target: Target, prober: Prober, ctx: Context) -> list[Check]:
-    """Ask on fresh and on kept connections from every vantage point, then by every spelling."""
+def closed(target: Target, own: int | None, prober: Prober, ctx: Context) -> list[Check]:
+    """
+    Ask on fresh and on kept connections from every vantage point, then by every spelling.
+
+    Args:
+        own: The status of a gateway that can only give an answer of its own.
+    """
     checks = []
     for via in prober.vantages:
         at = "" if via == "gateway" else f", from {via}"
@@ -46,23 +51,28 @@ def closed(target: Target, prober: Prober, ctx: Context) -> list[Check]:
                 )
                 for _ in range(prober.repeats)
             ]
-        checks.append(_repeated(f"{target} on fresh connections{at}", fresh))
-        checks.append(_repeated(f"{target} on one connection{at}", kept))
+        checks.append(_repeated(f"{target} on fresh connections{at}", fresh, own))
+        checks.append(_repeated(f"{target} on one connection{at}", kept, own))
     path = target.endpoint.path
     there = [e.method for e in ctx.endpoints.values() if e.path == path]
     spelled = variants(target.method, target.path, there)
     return checks + [_not_around(variant, target, prober) for variant in spelled]
 
 
-def _repeated(name: str, answers: Sequence[Answer]) -> Check:
+def _repeated(name: str, answers: Sequence[Answer], own: int | None) -> Check:
     return Check(
         name=name,
-        ok=all(
-            a.status == CLOSED.status and a.headers.get(MARK_HEADER) == CLOSED.mark for a in answers
-        ),
-        expected=f"503 by the gateway, {len(answers)} times",
+        ok=all(is_closed(answer, own) for answer in answers),
+        expected=f"{own or CLOSED.status} by the gateway, {len(answers)} times",
         seen=", ".join(said(answer) for answer in answers),
     )
+
+
+def is_closed(answer: Answer, own: int | None) -> bool:
+    """Tell whether an answer is that of a closed endpoint; ``own`` as for `closed`."""
+    if own is not None:
+        return answer.status == own
+    return answer.status == CLOSED.status and answer.headers.get(MARK_HEADER) == CLOSED.mark
 
 
 def _not_around(variant: Variant, target: Target, prober: Prober) -> Check:
@@ -117,7 +127,7 @@ def throttled(control: Control, target: Target, prober: Prober, support: Support
     """Ask more often than the rate allows. A limit that is approximate by its maker's word need
     not show within one burst."""
     burst = min(2 * math.ceil(control.rate_per_s or 0.0) + BURST_WORKERS, MAX_BURST)
-    passed, is_throttled = _burst(target, prober, burst)
+    passed, is_throttled = _burst(target, support.own_status, prober, burst)
     expected = "429 by the gateway at least once"
     if support.best_effort:
         expected = f"{expected}, or none, as this limit is approximate and no block"
@@ -129,7 +139,7 @@ def throttled(control: Control, target: Target, prober: Prober, support: Support
     )
 
 
-def _burst(target: Target, prober: Prober, count: int) -> tuple[int, bool]:
+def _burst(target: Target, own: int | None, prober: Prober, count: int) -> tuple[int, bool]:
     """Ask on several connections at once, as a slow service would never be asked too often by
     one; return how many answers were no 429 of ours, and whether one was."""
     left = iter(range(count))
@@ -145,7 +155,7 @@ def _burst(target: Target, prober: Prober, count: int) -> tuple[int, bool]:
                 answer = line.request(
                     target.method, target.path, "owner", headers=target.headers, body=target.body
                 )
-                if _is_throttled(answer):
+                if _is_throttled(answer, own):
                     throttled.set()
                 else:
                     passed.append(answer)
@@ -156,9 +166,10 @@ def _burst(target: Target, prober: Prober, count: int) -> tuple[int, bool]:
     return len(passed), throttled.is_set()
 
 
-def _is_throttled(answer: Answer) -> bool:
-    marked = answer.headers.get(MARK_HEADER) == THROTTLED.mark
-    return answer.status == THROTTLED.status and marked
+def _is_throttled(answer: Answer, own: int | None = None) -> bool:
+    if own is not None:
+        return answer.status == own
+    return answer.status == THROTTLED.status and answer.headers.get(MARK_HEADER) == THROTTLED.mark
 
 
 # --- refused to some -----------------------------------------------------------------------------
