@@ -161,12 +161,13 @@ class HaproxyRig(Rig):
 
 
 class Garbage:
-    """A server that answers every command on a UNIX socket with nonsense."""
+    """A server that gives each caller on a UNIX socket the same answer; or none, and keeps the
+    connection."""
 
-    def __init__(self, path: Path, answer: bytes = b"0x1 one two\n\n{]\xff") -> None:
+    def __init__(self, path: Path, answer: bytes | None = b"0x1 one two\n\n{]\xff") -> None:
         self.path = path
         self._answer = answer
-        path.unlink(missing_ok=True)
+        self._kept: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -176,15 +177,19 @@ class Garbage:
     def _serve(self) -> None:
         while True:
             line, _ = self._listener.accept()
-            with line:
-                if line.recv(65_536) == b"":
-                    return
+            if line.recv(65_536) == b"":
+                line.close()
+                return
+            self._kept.append(line)
+            if self._answer is not None:
                 with contextlib.suppress(OSError):
                     line.sendall(self._answer)
+                line.close()
 
     def close(self) -> None:
         with socket.socket(socket.AF_UNIX) as last:
             last.connect(str(self.path))
         self._thread.join()
-        self._listener.close()
+        for line in (*self._kept, self._listener):
+            line.close()
         self.path.unlink()

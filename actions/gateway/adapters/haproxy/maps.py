@@ -137,7 +137,7 @@ def steps(current: Maps, wanted: Maps) -> list[Step]:
     networks.update((cell, cell) for _, cell in before.networks if cell != NOWHERE)
     members = _of_both(before, wanted, [cell for cell in networks.values() if cell != NOWHERE])
     together = Maps(wanted.routes, tuple(networks.items()), tuple(members.items()))
-    if together.networks != wanted.networks or together.members != wanted.members:
+    if (current.networks, current.members) != (wanted.networks, wanted.members):
         marked = (*together.members, (BETWEEN_KEY, f"{current.version}+{wanted.version}"))
         together = replace(together, members=marked)
     way = [Step(name, together.of(name)) for name in ("members", "networks", "routes")]

@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 from actions.gateway.adapters.haproxy.maps import (
@@ -64,11 +65,16 @@ def render(controls: Iterable[Control], known: Iterable[str] = (), fold_case: bo
         BadInput: HAProxy cannot be told a control.
     """
     rules = rules_of(controls, known)
-    held = {lists.name: lists for lists in map(_lists_of, rules) if lists is not None}
-    networks = sorted({n for lists in held.values() for n in lists.networks})
-    routes = tuple((_expression(rule, fold_case), _word(rule)) for rule in rules)
-    members = [entry for lists in held.values() for entry in lists.members(networks)]
-    return versioned(Maps(routes, _cells(networks), tuple(members)))
+    lists = [_lists_of(rule) for rule in rules]
+    routes = tuple(
+        (_expression(rule, fold_case), _word(rule, its))
+        for rule, its in zip(rules, lists, strict=True)
+    )
+    # Two endpoints with the same lists share them.
+    held = {each.name: each for each in lists if each is not None}.values()
+    networks = sorted({network for each in held for network in each.networks})
+    members = tuple(entry for each in held for entry in each.members(networks))
+    return versioned(Maps(routes, _cells(networks), members))
 
 
 def shadow_id(control: Control) -> str:
@@ -95,8 +101,15 @@ def _expression(rules: Rules, fold_case: bool) -> str:
     """Return what matches method and path, and the path in any spelling. Both are written without
     a space between them, as a key ends at the first one."""
     methods = "|".join(map(literal, rules.methods)) or "[^/]+"
-    paths = f"{path_regex(rules.path)}|{_printable(decoded_regex(rules.path))}"
+    regexes = (path_regex(rules.path), _printable(decoded_regex(rules.path)))
+    paths = "|".join(_unambiguous(regex) for regex in regexes)
     return f"{'(?i)' if fold_case else ''}^(?:{methods})(?:{paths})$"
+
+
+def _unambiguous(regex: str) -> str:
+    """Leave out path parameters (``;v=1``) after a template's parameter, which holds them already:
+    PCRE would try each way to part them, and a caller could keep it busy with that."""
+    return re.sub(r"(\[\^/\??\]\+)\(\?:;\[\^/\?\]\*\)\?", r"\1", regex)
 
 
 def _printable(regex: str) -> str:
@@ -112,13 +125,12 @@ def _token(token: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in char.encode())
 
 
-def _word(rules: Rules) -> str:
+def _word(rules: Rules, lists: _Lists | None) -> str:
     if rules.closed:
         return CLOSED
     if not rules.is_contained:
         return FREE
     parts: list[object] = [HELD, "", 0, 0, 0, "", 0, 1]
-    lists = _lists_of(rules)
     if lists is not None:
         parts[1:5] = [lists.name, lists.others, lists.refusing, lists.counting]
     if rules.rate_per_s is not None:
@@ -150,13 +162,13 @@ class _Lists:
     def _all(self) -> int:
         return (1 << len(self.callers)) - 1
 
-    @property
+    @cached_property
     def name(self) -> str:
         callers = [[p.model_dump(mode="json") for p in each] for each in self.callers]
         digest = digest_of([callers, self.others, self.shadows])[:16]
         return f"{BY_ADDRESS if self.networks else 'id-'}{digest}"
 
-    @property
+    @cached_property
     def networks(self) -> set[str]:
         return {p.value for each in self.callers for p in each if p.kind is PrincipalKind.IP}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,8 +19,6 @@ TIMEOUT_S = 2.0
 
 PAYLOAD_BYTES = 8_000
 """Of one command. HAProxy takes what fits into its buffer: 16 kB, unless it is set to less."""
-
-MAX_ANSWER_BYTES = 64_000_000
 
 _NEW_VERSION = re.compile(r"New version created: (\d+)")
 _ENTRY = re.compile(r"0x[0-9a-f]+ (.*)")
@@ -154,7 +153,7 @@ class RuntimeApi:
                 line.settimeout(self._timeout_s)
                 line.connect(str(self._path))
                 line.sendall(sent)
-                return b"".join(self._received(line)).decode()
+                return b"".join(_received(line, self._timeout_s)).decode()
         except UnicodeDecodeError:
             raise self._not_haproxy() from None
         except OSError as error:
@@ -164,17 +163,22 @@ class RuntimeApi:
                 "whether HAProxy runs, and whether Firedoor's user may open its socket."
             ) from None
 
-    def _received(self, line: socket.socket) -> Iterator[bytes]:
-        left = MAX_ANSWER_BYTES
-        while (part := line.recv(65_536)) and left > 0:
-            left -= len(part)
-            yield part
-
     def _not_haproxy(self) -> ProviderUnreachable:
         return ProviderUnreachable(
             f"{self._path} of gateway {self._gateway} gives an answer that is not HAProxy's, or "
             "not all of it; nothing is known of its maps. See what listens there."
         )
+
+
+def _received(line: socket.socket, timeout_s: float) -> Iterator[bytes]:
+    """Yield what comes until the other side ends. Raises OSError: also if it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while part := line.recv(65_536):
+        yield part
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        line.settimeout(left_s)
 
 
 def _payloads(texts: Sequence[str]) -> Iterator[str]:
