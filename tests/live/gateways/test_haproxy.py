@@ -16,6 +16,7 @@ from actions.gateway import Close
 from actions.gateway.adapters.haproxy.runtime import RuntimeApi
 from actions.gateway.own_file import OwnFile
 from bot.action import Writing
+from bot.errors import ProviderUnreachable
 from bot.model.containment import ANY_METHOD, Control, ControlKind, Principal, PrincipalKind
 from bot.model.containment import subject as subject_is
 from tests.gateways.haproxy import HaproxyRig
@@ -95,6 +96,22 @@ class TestRestart:
         assert rig.status(ORDER, source=BLOCKED) == 403
         assert rig.status(ORDER) == 403
         assert rig.status("/api/orders", source=BLOCKED) == 200
+
+    def test_disk_that_cannot_be_written(self, rig: HaproxyRig) -> None:
+        """
+        The endpoint is closed all the same; but it is not said to be held as long as a reload
+        would open it.
+        """
+        in_the_way = rig.maps_dir / ".firedoor" / "routes.map"
+        in_the_way.mkdir()
+
+        with pytest.raises(ProviderUnreachable, match="a reload would bring the earlier ones"):
+            rig.gateway.converge([CLOSE])
+
+        assert rig.status(ORDER) == 503
+        assert rig.gateway.observe() != rig.gateway.version_of([CLOSE])
+        in_the_way.rmdir()
+        assert rig.gateway.converge([CLOSE]) == rig.gateway.observe()
 
     def test_connection_from_before_a_reload(self, rig: HaproxyRig) -> None:
         """

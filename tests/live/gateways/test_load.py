@@ -37,7 +37,7 @@ PAUSE_S = 0.02
 """So that this process does not take the processor from those that it looks at."""
 
 LEAST_PER_S = 200
-"""With fewer it would prove little. Two idle cores do thousands; those of a busy machine may not."""
+"""Fewer would prove little. Two idle cores do thousands; those of a busy machine may not."""
 
 SCRIPT = """
 local paths = {%s}

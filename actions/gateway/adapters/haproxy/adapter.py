@@ -127,6 +127,9 @@ class HaproxyGateway:
         Marked as edited if they are not what that version stands for, or if the files hold
         something else: then a restart would bring that."""
         running, kept = self._running(), self._files.read()
+        if running != kept:
+            with self._files.only_writer():  # another process may have been at work
+                running, kept = self._running(), self._files.read()
         if running == kept == NOTHING:
             return ""
         if running.is_whole and running == kept:
@@ -230,7 +233,16 @@ class HaproxyGateway:
                     "taken; the containment may not be in force. It was reloaded, or changed by "
                     "another hand; it is tried again."
                 )
-        self._files.write(wanted)
+        try:
+            self._files.write(wanted)
+        except ProviderUnreachable as error:
+            if running is None:
+                raise
+            why = str(error).partition(";")[0]
+            raise ProviderUnreachable(
+                f"Gateway {self._name} has the maps {wanted.version} now, but a reload would bring "
+                f"the earlier ones: {why}. Mend the disk or its rights; it is tried again."
+            ) from None
 
     def _apply(self, way: Sequence[Step]) -> None:
         """Make changes one after the other, but none if HAProxy does not take all of them."""
