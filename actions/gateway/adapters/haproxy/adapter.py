@@ -139,7 +139,8 @@ class HaproxyGateway:
     def shadow_hits(self, control: Control) -> int:
         """
         Return how many requests a shadow has counted since it was put in force, or since the last
-        start or reload of HAProxy.
+        start or reload of HAProxy. If it was in force before, together with another that has
+        stayed, what both had counted then is still in it.
 
         Raises:
             BadInput: No such shadow is in force.
