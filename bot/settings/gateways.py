@@ -42,6 +42,19 @@ class CaddySettings(_Gateway):
     _paths = field_validator("client_certificate", "ca_file")(absolute)
 
 
+class HaproxySettings(_Gateway):
+    """Maps of Firedoor's own, by the Runtime API and in files."""
+
+    kind: Literal["haproxy"]
+    socket: str
+    maps_dir: str
+    claims: tuple[str, ...] = ()
+    checks_api_keys: bool = False
+    fold_case: bool = False
+
+    _paths = field_validator("socket", "maps_dir")(absolute)
+
+
 class TraefikSettings(_Gateway):
     """One file of Firedoor's own in the folder that the file provider watches."""
 
@@ -60,5 +73,5 @@ class TraefikSettings(_Gateway):
 
 
 GatewaySettings = Annotated[
-    EnvoySettings | CaddySettings | TraefikSettings, Field(discriminator="kind")
+    EnvoySettings | HaproxySettings | TraefikSettings | CaddySettings, Field(discriminator="kind")
 ]

@@ -7,10 +7,17 @@ from pathlib import Path
 
 from actions.gateway.adapters.caddy import CaddyGateway
 from actions.gateway.adapters.envoy import EnvoyGateway
+from actions.gateway.adapters.haproxy import HaproxyGateway
 from actions.gateway.adapters.traefik import TraefikGateway
 from bot.action import Gateway
 from bot.model.endpoint import Endpoint
-from bot.settings.gateways import CaddySettings, EnvoySettings, GatewaySettings, TraefikSettings
+from bot.settings.gateways import (
+    CaddySettings,
+    EnvoySettings,
+    GatewaySettings,
+    HaproxySettings,
+    TraefikSettings,
+)
 
 
 def made_gateway(
@@ -32,6 +39,16 @@ def made_gateway(
                 admin_url=settings.admin_url,
                 endpoints=endpoints,
                 api_key_header=settings.api_key_header,
+            )
+        case HaproxySettings():
+            return HaproxyGateway(
+                name=name,
+                socket=Path(settings.socket),
+                maps_dir=Path(settings.maps_dir),
+                endpoints=endpoints,
+                claims=settings.claims,
+                checks_api_keys=settings.checks_api_keys,
+                fold_case=settings.fold_case,
             )
         case TraefikSettings():
             return TraefikGateway(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.gateways.caddy import CaddyRig
 from tests.gateways.envoy import EnvoyRig
+from tests.gateways.haproxy import HaproxyRig
 from tests.gateways.rig import Rig
 from tests.gateways.standins.aws_api_gateway import AwsApi
 from tests.gateways.standins.aws_waf import AwsWaf
@@ -19,6 +20,7 @@ from tests.gateways.traefik import TraefikRig
 
 RIGS: tuple[type[Rig], ...] = (
     EnvoyRig,
+    HaproxyRig,
     CaddyRig,
     TraefikRig,
 )
