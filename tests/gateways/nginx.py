@@ -50,6 +50,8 @@ class NginxRig(Rig):
         places = {
             "user www-data;": "user root;",
             "worker_processes auto;": "worker_processes 2;",
+            # A connection that sends nothing keeps an old worker for so long.
+            "client_header_timeout 5s;": "client_header_timeout 1s;",
             "/run/nginx.pid": f"{self.root}/nginx.pid",
             "/var/log/nginx": f"{self.root}/log",
             "/var/lib/firedoor-nginx": str(self.own.parent),
