@@ -107,6 +107,8 @@ class Server:
                 workers are still there.
         """
         master = self._master()
+        # With those of another hand's reload that read the file before it was written: they have
+        # begun by now, as testing took as long as loading does.
         old = workers_of(master)
         if not old:
             raise ProviderUnreachable(
