@@ -332,7 +332,7 @@ def _rate(rate_per_s: float) -> str:
     """Return a rate as nginx takes it, never higher than asked for."""
     if rate_per_s == int(rate_per_s):
         return f"{int(rate_per_s)}r/s"
-    # A third of a minute's requests is 19.999... of them in binary.
+    # A product that is a hair less than a whole number, in binary, must not cost a request.
     return f"{max(1, math.floor(rate_per_s * 60 + 1e-6))}r/m"
 
 
