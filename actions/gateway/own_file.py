@@ -92,7 +92,10 @@ class OwnFile:
             yield
 
     def _make_drafts(self) -> None:
-        self._drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable("written", error) from None
 
     def _unusable(self, verb: str, error: OSError) -> ProviderUnreachable:
         return ProviderUnreachable(

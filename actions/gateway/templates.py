@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 PARAMETER = re.compile(r"\{[^{}/]*\}")
@@ -11,8 +12,11 @@ PARAMETER = re.compile(r"\{[^{}/]*\}")
 
 _UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")  # RFC 3986, 2.3
 
-# A path parameter (RFC 3986, 3.3) after a segment: some frameworks drop it before they route.
+# A path parameter (RFC 3986, 3.3) after a segment: some frameworks drop it before they route. A
+# parameter of the template takes it with it. Were it named there too, an engine that backtracks
+# would try each of its semicolons, for seconds.
 _MATRIX = "(?:;[^/?]*)?"
+_MATRIX_SIZE = 6
 _QUERY = "(?:\\?.*)?"
 
 
@@ -37,7 +41,9 @@ def example_of(template: str) -> str:
     return PARAMETER.sub("x", template)
 
 
-def path_regexes(template: str, size_limit: int | None = None) -> list[str]:
+def path_regexes(
+    template: str, size_limit: int | None = None, *, backtracking: bool = False
+) -> list[str]:
     """
     Return RE2 and PCRE expressions that all match a request's path if it is of a template.
 
@@ -50,11 +56,14 @@ def path_regexes(template: str, size_limit: int | None = None) -> list[str]:
     Args:
         size_limit: Of the program that RE2 makes of one. A long template then makes several
             expressions, each for some of the segments. None: always one expression.
+
+        backtracking: For an engine that backtracks (PCRE): the time that it takes is linear in the
+            path's length, whoever wrote the path. RE2 knows no such expressions and needs none.
     """
     segments = segments_of(template)
     if not segments:
         return ["/" + _QUERY]
-    parts = [f"/{_segment(segment)}{_MATRIX}" for segment in segments]
+    parts = ["/" + _segment(segment, "[^/?]+", literal, backtracking) for segment in segments]
     regexes, first = [], 0
     for position, part in enumerate(parts):
         size = _size(first, [*parts[first:position], part])
@@ -64,22 +73,23 @@ def path_regexes(template: str, size_limit: int | None = None) -> list[str]:
     return [*regexes, _skip(first) + "".join(parts[first:]) + "/?" + _QUERY]
 
 
-def path_regex(template: str) -> str:
+def path_regex(template: str, *, backtracking: bool = False) -> str:
     """Return the one expression of `path_regexes`."""
-    return path_regexes(template)[0]
+    return path_regexes(template, backtracking=backtracking)[0]
 
 
-def decoded_regex(template: str) -> str:
+def decoded_regex(template: str, *, backtracking: bool = False) -> str:
     """
     Return an RE2 and PCRE expression for a path that the gateway has decoded wholly.
 
     A parameter whose text held an encoded slash does not match it any more: look at the path as
-    it was sent too (`path_regex`).
+    it was sent too (`path_regex`). For ``backtracking`` see `path_regexes`.
     """
     segments = segments_of(template)
     if not segments:
         return "/"
-    return "".join(f"/{_decoded_segment(s)}{_MATRIX}" for s in segments) + "/?"
+    parts = ["/" + _segment(segment, "[^/]+", _decoded, backtracking) for segment in segments]
+    return "".join(parts) + "/?"
 
 
 def literal(text: str) -> str:
@@ -88,13 +98,30 @@ def literal(text: str) -> str:
     return "".join(_byte(byte) for byte in unquote_to_bytes(text))
 
 
-def _decoded_segment(segment: str) -> str:
-    texts = PARAMETER.split(segment)
-    return "[^/]+".join(re.escape(unquote_to_bytes(t).decode("utf-8", "replace")) for t in texts)
+def _decoded(text: str) -> str:
+    return re.escape(unquote_to_bytes(text).decode("utf-8", "replace"))
 
 
-def _segment(segment: str) -> str:
-    return "[^/?]+".join(literal(text) for text in PARAMETER.split(segment))
+def _segment(
+    segment: str, parameter: str, spelled: Callable[[str], str], backtracking: bool
+) -> str:
+    """
+    Return an expression for one segment, and path parameters after it.
+
+    Args:
+        parameter: An expression for a parameter's text.
+
+        spelled: Makes one of a literal text.
+    """
+    first, *others = map(spelled, PARAMETER.split(segment))
+    matrix = _MATRIX.replace("*", "*+") if backtracking else _MATRIX
+    if not others:
+        return first + matrix
+    *between, last = others
+    # Where the text between two parameters comes first is as good a place as any other one: the
+    # second parameter can take the rest. So no other need be tried.
+    passed = [f"(?>{parameter}?{text})" if backtracking else parameter + text for text in between]
+    return first + "".join(passed) + parameter + last + (matrix if last else "")
 
 
 def _byte(byte: int) -> str:
@@ -113,4 +140,4 @@ def _skip(count: int) -> str:
 
 def _size(skipped: int, parts: list[str]) -> int:
     """Return, rather too high, the size of the program that RE2 makes."""
-    return 12 + 4 * skipped + sum(len(part) - len(_MATRIX) + 6 for part in parts)
+    return 12 + 4 * skipped + sum(len(part.replace(_MATRIX, "")) + _MATRIX_SIZE for part in parts)

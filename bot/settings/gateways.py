@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from bot.settings.parts import Part, absolute
+from bot.settings.parts import Part, absolute, absolute_if_given
 
 
 class _Gateway(Part):
@@ -39,7 +39,7 @@ class CaddySettings(_Gateway):
     client_certificate: str | None = None
     ca_file: str | None = None
 
-    _paths = field_validator("client_certificate", "ca_file")(absolute)
+    _paths = field_validator("client_certificate", "ca_file")(absolute_if_given)
 
 
 class HaproxySettings(_Gateway):
@@ -53,6 +53,23 @@ class HaproxySettings(_Gateway):
     fold_case: bool = False
 
     _paths = field_validator("socket", "maps_dir")(absolute)
+
+
+class NginxSettings(_Gateway):
+    """One included file of Firedoor's own, a test of the whole, and a reload."""
+
+    kind: Literal["nginx"]
+    own_file: str
+    status_address: str = "127.0.0.1:9145"
+    pid_file: str = "/run/nginx.pid"
+    test_command: tuple[str, ...] = ("nginx", "-t")
+    reload_command: tuple[str, ...] | None = None
+    api_key_variable: str | None = None
+    claim_variables: dict[str, str] = {}
+    shadow_log: str | None = None
+    folds_case: bool = False
+
+    _paths = field_validator("own_file", "pid_file", "shadow_log")(absolute_if_given)
 
 
 class TraefikSettings(_Gateway):
@@ -73,5 +90,6 @@ class TraefikSettings(_Gateway):
 
 
 GatewaySettings = Annotated[
-    EnvoySettings | HaproxySettings | TraefikSettings | CaddySettings, Field(discriminator="kind")
+    EnvoySettings | HaproxySettings | NginxSettings | TraefikSettings | CaddySettings,
+    Field(discriminator="kind"),
 ]

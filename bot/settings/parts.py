@@ -14,8 +14,14 @@ class Part(BaseModel):
 
 
 def absolute(value: str, info: ValidationInfo) -> str:
+    """Return a path, relative to the folder of the settings file."""
     base = (info.context or {}).get("base")
     return value if base is None else str(Path(base) / value)
+
+
+def absolute_if_given(value: str | None, info: ValidationInfo) -> str | None:
+    """The same, of a path that may be missing."""
+    return None if value is None else absolute(value, info)
 
 
 class SecretSource(Part):

@@ -8,6 +8,7 @@ from pathlib import Path
 from actions.gateway.adapters.caddy import CaddyGateway
 from actions.gateway.adapters.envoy import EnvoyGateway
 from actions.gateway.adapters.haproxy import HaproxyGateway
+from actions.gateway.adapters.nginx import NginxGateway
 from actions.gateway.adapters.traefik import TraefikGateway
 from bot.action import Gateway
 from bot.model.endpoint import Endpoint
@@ -16,6 +17,7 @@ from bot.settings.gateways import (
     EnvoySettings,
     GatewaySettings,
     HaproxySettings,
+    NginxSettings,
     TraefikSettings,
 )
 
@@ -49,6 +51,20 @@ def made_gateway(
                 claims=settings.claims,
                 checks_api_keys=settings.checks_api_keys,
                 fold_case=settings.fold_case,
+            )
+        case NginxSettings():
+            return NginxGateway(
+                name=name,
+                own_file=Path(settings.own_file),
+                status_address=settings.status_address,
+                pid_file=Path(settings.pid_file),
+                test_command=settings.test_command,
+                reload_command=settings.reload_command,
+                endpoints=endpoints,
+                api_key_variable=settings.api_key_variable,
+                claim_variables=settings.claim_variables,
+                shadow_log=_path(settings.shadow_log),
+                folds_case=settings.folds_case,
             )
         case TraefikSettings():
             return TraefikGateway(

@@ -13,7 +13,7 @@ from bot.action import Writing
 from bot.errors import Conflict, LeaseLost, ProviderRefused, ProviderUnreachable
 from bot.model import containment as model
 from bot.model.containment import Control, ControlKind
-from tests.gateways import RIGS, STANDINS, made
+from tests.gateways import STANDINS, made, rig_params
 from tests.gateways.fake import Fake
 from tests.gateways.killed import killed_after_write
 from tests.gateways.subject import Subject
@@ -39,7 +39,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(
     params=[
         "fake",
-        *(pytest.param(rig.kind, marks=pytest.mark.live) for rig in RIGS),
+        *rig_params(),
         *(standin.kind for standin in STANDINS),
     ]
 )

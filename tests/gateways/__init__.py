@@ -7,10 +7,14 @@ and pass no traffic.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.gateways.caddy import CaddyRig
 from tests.gateways.envoy import EnvoyRig
 from tests.gateways.haproxy import HaproxyRig
+from tests.gateways.nginx import NginxRig
 from tests.gateways.rig import Rig
 from tests.gateways.standins.aws_api_gateway import AwsApi
 from tests.gateways.standins.aws_waf import AwsWaf
@@ -21,6 +25,7 @@ from tests.gateways.traefik import TraefikRig
 RIGS: tuple[type[Rig], ...] = (
     EnvoyRig,
     HaproxyRig,
+    NginxRig,
     CaddyRig,
     TraefikRig,
 )
@@ -32,6 +37,17 @@ STANDINS: tuple[type[Subject], ...] = (
 )
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}
+
+
+def rig_params() -> list[Any]:
+    """Return the kinds of real servers as parameters of live tests; those that cannot run on this
+    machine are skipped, and say why."""
+    return [pytest.param(rig.kind, marks=[pytest.mark.live, *_skipped(rig)]) for rig in RIGS]
+
+
+def _skipped(rig: type[Rig]) -> list[pytest.MarkDecorator]:
+    why = rig.missing()
+    return [pytest.mark.skip(reason=f"{rig.kind} cannot run here: {why}")] if why else []
 
 
 def made(kind: str, directory: Path) -> Subject:

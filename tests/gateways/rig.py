@@ -85,6 +85,11 @@ class Rig(Subject):
             stranger=("probe-stranger", PASSWORD),
         )
 
+    @classmethod
+    def missing(cls) -> str:
+        """Say what this machine lacks to run it; empty if nothing."""
+        return ""
+
     @abstractmethod
     def install(self) -> None:
         """Write the operator's configuration into ``directory``."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gateways import RIGS, made
+from tests.gateways import made, rig_params
 from tests.gateways.rig import Rig
 
 
-@pytest.fixture(scope="module", params=[rig.kind for rig in RIGS])
+@pytest.fixture(scope="module", params=rig_params())
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rig]:
