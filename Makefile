@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench chaos lock format clean
+.PHONY: help servers setup demo test check bench chaos lock format clean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,13 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+servers: ## Install nginx and wrk for the live tests, where apt-get and the right to do so are there
+	@if command -v nginx >/dev/null && command -v wrk >/dev/null; then \
+	  echo "nginx and wrk are here."; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light wrk >/dev/null; \
+	else echo "Not installed: the tests of nginx and of load are skipped, and say so."; fi
 
 demo: $(READY) ## Run the main job once, by itself, on real parts
 	@$(BIN)/firedoor demo
