@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +22,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from actions.gateway.adapters.nginx.processes import workers_of
+from actions.gateway.adapters.nginx.server import STATUS_PATH
 from actions.probe.prober import Answer, Line
 from bot.model.containment import Control
 from tests.gateways.caddy import ROUTES, CaddyRig
 from tests.gateways.envoy import EnvoyRig
+from tests.gateways.haproxy import HaproxyRig
+from tests.gateways.nginx import NginxRig
 from tests.gateways.rig import Rig
 from tests.gateways.traefik import TraefikRig
 
@@ -80,10 +89,15 @@ def _caddy(rig: Rig, control: Control) -> Calls:
     rig.gateway.converge([control])
     route = json.dumps(rig.routes()[0])
     rig.gateway.converge([])
+    # By the door that Firedoor uses, with its certificate.
+    trusted = ssl.create_default_context(cafile=str(rig.arguments()["ca_file"]))
+    trusted.load_cert_chain(rig.arguments()["client_certificate"])
 
     def send(method: str, body: str | None) -> None:
         # Caddy restarts its admin listener with each change, and ends its connections.
-        admin = http.client.HTTPConnection("127.0.0.1", rig.admin_port, timeout=5)
+        admin = http.client.HTTPSConnection(
+            "127.0.0.1", rig.remote_port, timeout=5, context=trusted
+        )
         headers = {"Content-Type": "application/json", "Connection": "close"}
         admin.request(method, f"/config/{ROUTES}/0", body, headers)
         answer = admin.getresponse()
@@ -93,8 +107,75 @@ def _caddy(rig: Rig, control: Control) -> Calls:
     return Calls(lambda: send("PUT", route), lambda: send("DELETE", None))
 
 
+def _haproxy(rig: Rig, control: Control) -> Calls:
+    """One map decides; the lists of callers are empty for a close."""
+    assert isinstance(rig, HaproxyRig)
+    file = rig.maps_dir / "routes.map"
+    contents = []
+    for controls in ([control], []):
+        rig.gateway.converge(controls)
+        contents.append(file.read_text())
+
+    def ask(command: str) -> str:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(rig.socket))
+            line.sendall(command.encode())
+            line.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: line.recv(65536), b"")).decode()
+
+    def put(content: str) -> None:
+        version = ask(f"prepare map {file}\n").rpartition(":")[2].strip()
+        ask(f"add map @{version} {file} <<\n{content}\n")
+        ask(f"commit map @{version} {file}\n")
+        draft = rig.home / "bare-script.part"
+        draft.write_text(content)
+        draft.replace(file)
+        while len(ask(f"show map {file}\n").splitlines()) < content.count("\n"):
+            time.sleep(POLL_S)
+
+    closed, opened = contents
+    return Calls(lambda: put(closed), lambda: put(opened))
+
+
+def _nginx(rig: Rig, control: Control) -> Calls:
+    """nginx says its version at once, and old workers answer until they have ended."""
+    assert isinstance(rig, NginxRig)
+    arguments = rig.arguments()
+    contents = []
+    for controls in ([control], []):
+        version = rig.gateway.converge(controls)
+        contents.append((rig.own.read_bytes(), version))
+
+    def put(content: bytes, version: str) -> None:
+        draft = rig.root / "bare-script.part"
+        draft.write_bytes(content)
+        draft.replace(rig.own)
+        subprocess.run(arguments["test_command"], check=True, capture_output=True)
+        master = int((rig.root / "nginx.pid").read_text())
+        old = [each.pid for each in workers_of(master)]
+        os.kill(master, signal.SIGHUP)
+        while version.encode() not in _asked(rig.admin_port) or any(
+            Path(f"/proc/{pid}").exists() for pid in old
+        ):
+            time.sleep(POLL_S)
+
+    closed, opened = contents
+    return Calls(lambda: put(*closed), lambda: put(*opened))
+
+
+def _asked(port: int) -> bytes:
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        line.request("GET", STATUS_PATH)
+        return line.getresponse().read()
+    finally:
+        line.close()
+
+
 _PREPARE: dict[str, Callable[[Rig, Control], Calls]] = {
     "envoy": _envoy,
+    "haproxy": _haproxy,
+    "nginx": _nginx,
     "traefik": _traefik,
     "caddy": _caddy,
 }
