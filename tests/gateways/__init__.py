@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.gateways.envoy import EnvoyRig
+from tests.gateways.envoy_fleet import EnvoyFleetRig
 from tests.gateways.rig import Rig
 from tests.gateways.subject import Subject
 
-RIGS: tuple[type[Rig], ...] = (EnvoyRig,)
+RIGS: tuple[type[Rig], ...] = (EnvoyRig, EnvoyFleetRig)
 STANDINS: tuple[type[Subject], ...] = ()
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}

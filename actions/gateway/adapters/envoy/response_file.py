@@ -14,6 +14,24 @@ from bot.errors import ProviderUnreachable
 class ResponseFile(OwnFile):
     """While Envoy has not taken what is in it, the content that it took last is kept beside it."""
 
+    def stamp(self) -> tuple[int, int] | None:
+        """Return what tells this writing of the file from any other: its inode, and when it was
+        changed, in ns. None if it is not there. Raises ProviderUnreachable."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable("read", error) from None
+        return status.st_ino, status.st_mtime_ns
+
+    def beside(self, suffix: str) -> Path:
+        """Return a name in the folder of drafts. Raises ProviderUnreachable."""
+        try:
+            return super().beside(suffix)
+        except OSError as error:
+            raise self._unusable("written", error) from None
+
     @property
     def before(self) -> Path:
         """Where the content that Envoy took last is kept, if it is."""
@@ -41,10 +59,13 @@ class ResponseFile(OwnFile):
         self.before.unlink(missing_ok=True)
 
     def read_before(self) -> bytes | None:
+        """Return the content that Envoy took last, if it is kept. Raises ProviderUnreachable."""
         try:
             return self.before.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unusable("read", error) from None
 
 
 def text_of(response: dict[str, Any]) -> bytes:
