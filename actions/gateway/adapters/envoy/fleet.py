@@ -291,10 +291,12 @@ class EnvoyFleet:
         said: dict[str, list[str]] = {}
         for node, why in report.refused(wanted).items():
             said.setdefault(why, []).append(node)
-        words = "; ".join(f"{_named(nodes)} says: {why}" for why, nodes in said.items())
+        words = ". ".join(
+            f"Envoy's words on {_named(nodes)}: {why.rstrip('.')}" for why, nodes in said.items()
+        )
         return ProviderRefused(
             f"Gateway {self._name} refuses routes {wanted} and {serves_on}; the containment was "
-            f"not made. {words.rstrip('.')}. Look at {self._routes.base_file} first."
+            f"not made. {words}. Look at {self._routes.base_file} first."
         )
 
     def _nobody(self, consequence: str) -> ProviderUnreachable:
@@ -326,8 +328,7 @@ def _named(nodes: Sequence[str]) -> str:
 
 
 def _listed(lacking: Mapping[str, str]) -> str:
-    """Return which nodes do what: ``edge-2, edge-3 is not connected; edge-4 has 0123…``."""
-    grouped: dict[str, list[str]] = {}
-    for node, what in lacking.items():
-        grouped.setdefault(what, []).append(node)
-    return "; ".join(f"{_named(nodes)} {what}" for what, nodes in grouped.items())
+    """Return which node does what: ``edge-2 has 0123456789ab; edge-3 is not connected``."""
+    listed = "; ".join(f"{node} {what}" for node, what in list(lacking.items())[:MAX_NAMED])
+    more = len(lacking) - MAX_NAMED
+    return f"{listed}; and {more} more" if more > 0 else listed

@@ -33,7 +33,7 @@ class Listen:
         given = [self.certificate, self.private_key, self.client_ca]
         match = re.fullmatch(r"\[?([0-9A-Fa-f.:]+?)\]?:(\d{1,5})", self.address)
         try:
-            host = ipaddress.ip_address(match[1] if match else self.address)
+            host = ipaddress.ip_address(match[1] if match else "")
         except ValueError:
             raise BadInput(
                 f"Gateway {self.gateway} cannot listen on {self.address!r}, which is no address "

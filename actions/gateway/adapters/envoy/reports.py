@@ -166,7 +166,7 @@ class ReportFile:
             return _report_in(self._path.read_bytes())
         except FileNotFoundError:
             return Report()
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise ProviderUnreachable(
                 f"What the nodes of gateway {self._gateway} report cannot be read from "
                 f"{self._path} ({type(error).__name__}); nothing is known of their routes. "

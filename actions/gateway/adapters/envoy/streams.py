@@ -111,13 +111,13 @@ class Streams:
     def take(self, stream: Stream, request: Request) -> str | None:
         """Take one request; return what breaks the protocol in it, if anything does."""
         if not stream.node:
-            if not request.node:
+            if not cleaned(request.node):
                 return "The first request names no node."
             self._join(stream, request)
         if request.type_url != ROUTE_CONFIGURATION:
             return None  # of other kinds there are none, and the protocol has no word for that
         if not request.nonce and not stream.nonce:
-            stream.version = request.version  # what it brings along from an earlier stream
+            stream.version = cleaned(request.version)  # what it brings along from an earlier stream
         elif request.nonce != stream.nonce:
             self._note_refusal(stream, request)  # else an answer to what has been superseded
             return None
