@@ -76,6 +76,18 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(tmp_path, stack)
 
 
+def until_taken(fleet: EnvoyFleet) -> None:
+    """Wait until all nodes that connect have the operator's routes."""
+
+    def is_taken() -> bool:
+        try:
+            return fleet.observe() == fleet.version_of([])
+        except ProviderUnreachable:
+            return False
+
+    until(is_taken, "the first routes")
+
+
 def meanwhile(call: Callable[[], object]) -> Callable[[], Exception | None]:
     """Call in another thread; return what waits for its end and returns what it raised."""
     raised: list[Exception] = []
@@ -104,7 +116,9 @@ class TestConverge:
         """
         fleet = site.listening()
         nodes = [site.node(f"edge-{n}") for n in range(5)]
-        until(lambda: fleet.observe() == fleet.version_of([]), "the first routes")
+        for node in nodes:
+            node.until_received(1)
+        until_taken(fleet)
 
         version = fleet.converge([CLOSE])
 
@@ -132,7 +146,7 @@ class TestConverge:
         """
         fleet = site.listening()
         site.node("edge-1")
-        until(lambda: fleet.observe() == fleet.version_of([]), "the first routes")
+        until_taken(fleet)
         silent = site.node("edge-2", acks=False, version="0123456789ab")
         silent.until_received(1)
 
@@ -181,7 +195,7 @@ class TestRefusal:
         good, bad = site.node("edge-1"), site.node("edge-2", acks=False)
         bad.ack(bad.until_received(1))
         before = fleet.version_of([])
-        until(lambda: fleet.observe() == before, "the first routes")
+        until_taken(fleet)
         ended = meanwhile(lambda: fleet.converge([CLOSE]))
 
         bad.refuse(bad.until_received(2), "Only \x1b[1mgood\x1b[0m routes.", kept=before)
@@ -293,7 +307,7 @@ class TestSeveralProcesses:
         """
         fleet = site.listening()
         site.node("edge-1").until_received(1)
-        until(lambda: fleet.observe() == fleet.version_of([]), "the first routes")
+        until_taken(fleet)
         fleet.close()
         other = site.fleet()
 
@@ -325,7 +339,7 @@ class TestSeveralProcesses:
         first = site.listening()
         second = site.listening()
         site.node("edge-1").until_received(1)
-        until(lambda: second.observe() == second.version_of([]), "the report of the first")
+        until_taken(second)
 
         first.close()
         with pytest.raises(ProviderUnreachable, match="No node"):
@@ -340,7 +354,7 @@ class TestSeveralProcesses:
         """
         fleet = site.listening()
         one, two = site.node("edge-1"), site.node("edge-2")
-        until(lambda: fleet.observe() == fleet.version_of([]), "the first routes")
+        until_taken(fleet)
         until(lambda: "edge-2" in site.observed.read_text(), "the published report")
         fleet.close()
         one.close()
