@@ -20,6 +20,8 @@ class AdsNode:
 
     Args:
         acks: Whether it acknowledges at once what it gets.
+
+    ``refuses`` is, once it is set, why it refuses at once all that is not what it took last.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class AdsNode:
     ) -> None:
         self.node, self._names, self._acks = node, names, acks
         self.received: list[Any] = []
+        self.refuses = self._taken = ""
         self.ended: grpc.RpcError | None = None
         self._out: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._channel = (
@@ -58,6 +61,7 @@ class AdsNode:
         self._out.put(discovery_pb2.DiscoveryRequest(**{**usual, **fields}))
 
     def ack(self, response: Any) -> None:
+        self._taken = response.version_info
         self.say(version=response.version_info, response_nonce=response.nonce)
 
     def refuse(self, response: Any, why: str, kept: str = "") -> None:
@@ -94,7 +98,9 @@ class AdsNode:
         try:
             for response in self._call:
                 self.received.append(response)
-                if self._acks:
+                if self.refuses and response.version_info != self._taken:
+                    self.refuse(response, self.refuses, self._taken)
+                elif self._acks or self.refuses:
                     self.ack(response)
         except grpc.RpcError as error:
             self.ended = error
