@@ -32,6 +32,8 @@ WATCH_S = 0.05
 """How often another process' writing of the snapshot is looked for."""
 
 PUBLISH_S = 0.005
+"""How long reports are gathered before other processes can read them."""
+
 CALL_TIMEOUT_S = 10.0
 
 _OPTIONS = (
@@ -152,13 +154,18 @@ class AdsServer:
         self._tasks, self._server = [], None
 
     async def _watch(self) -> None:
-        """Take up what other processes write."""
+        """Take up what other processes write. The same trouble is said once."""
+        said = ""
         while True:
             await asyncio.sleep(WATCH_S)
             try:
                 await self._load()
             except FiredoorError as error:
-                log.warning("gateway %s: %s", self._gateway, error)
+                if str(error) != said:
+                    log.warning("gateway %s: %s", self._gateway, error)
+                said = str(error)
+            else:
+                said = ""
 
     async def _keep_published(self) -> None:
         while True:
@@ -185,8 +192,9 @@ class AdsServer:
         stamp = self._file.stamp()
         if stamp is None or stamp == self._seen:
             return
+        content = self._file.read()
         self._seen = stamp
-        routes = self._routes(self._file.read(), stamp)
+        routes = self._routes(content, stamp)
         if routes is None:
             log.warning(
                 "gateway %s: %s is not as Firedoor writes it; its nodes are not given it.",

@@ -403,6 +403,32 @@ class TestSeveralProcesses:
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
+class TestLoading:
+    def test_commands_load_no_grpc(self) -> None:
+        """
+        Whoever has no fleet needs neither the extra nor the time to load it.
+        """
+        program = (
+            "import sys, actions.all\n"
+            "print(sorted({'asyncio', 'envoy', 'google', 'grpc'} & set(sys.modules)))"
+        )
+
+        loaded = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
+
+        assert loaded.stdout == "[]\n"
+
+    def test_without_the_extra(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Where gRPC is not installed, the message says what to install.
+        """
+        monkeypatch.setitem(sys.modules, "grpc.aio", None)
+
+        with pytest.raises(BadInput, match=r"firedoor\[envoy-ads\]"):
+            site.fleet().prepare()
+
+
 class TestSnapshot:
     def test_first_is_the_operators(self, site: Site) -> None:
         """
@@ -595,12 +621,3 @@ class TestSupports:
 
         with pytest.raises(BadInput, match="no admin interface of edge-3"):
             fleet.shadow_hits(SHADOW)
-
-    def test_without_the_extra(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        Where gRPC is not installed, the message says what to install.
-        """
-        monkeypatch.setitem(sys.modules, "grpc.aio", None)
-
-        with pytest.raises(BadInput, match=r"firedoor\[envoy-ads\]"):
-            site.fleet().prepare()
