@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actions.gateway.adapters.envoy import EnvoyGateway
+from actions.gateway.adapters.envoy import EnvoyFleet, EnvoyGateway
 from actions.gateway.hold import AllowOnly, Block, BlockPrincipal, Close, Shadow, Throttle
 from actions.gateway.lift import Lift
 from actions.gateway.shadow_hits import ShadowHits
@@ -27,6 +27,7 @@ __all__ = [
     "Block",
     "BlockPrincipal",
     "Close",
+    "EnvoyFleet",
     "EnvoyGateway",
     "Lift",
     "Shadow",

@@ -42,6 +42,25 @@ class CaddySettings(_Gateway):
     _paths = field_validator("client_certificate", "ca_file")(absolute_if_given)
 
 
+class EnvoyFleetSettings(_Gateway):
+    """Routes for several nodes, over ADS; needs ``firedoor[envoy-ads]``."""
+
+    kind: Literal["envoy_fleet"]
+    base_routes: str
+    snapshot: str
+    listen: str
+    certificate: str | None = None
+    private_key: str | None = None
+    client_ca: str | None = None
+    expected_nodes: tuple[str, ...] = ()
+    admin_urls: dict[str, str] = {}
+    api_key_header: str | None = None
+
+    _paths = field_validator("base_routes", "snapshot", "certificate", "private_key", "client_ca")(
+        absolute_if_given
+    )
+
+
 class HaproxySettings(_Gateway):
     """Maps of Firedoor's own, by the Runtime API and in files."""
 
@@ -90,6 +109,11 @@ class TraefikSettings(_Gateway):
 
 
 GatewaySettings = Annotated[
-    EnvoySettings | HaproxySettings | NginxSettings | TraefikSettings | CaddySettings,
+    EnvoySettings
+    | EnvoyFleetSettings
+    | HaproxySettings
+    | NginxSettings
+    | TraefikSettings
+    | CaddySettings,
     Field(discriminator="kind"),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from actions.gateway.adapters.caddy import CaddyGateway
-from actions.gateway.adapters.envoy import EnvoyGateway
+from actions.gateway.adapters.envoy import EnvoyFleet, EnvoyGateway
 from actions.gateway.adapters.haproxy import HaproxyGateway
 from actions.gateway.adapters.nginx import NginxGateway
 from actions.gateway.adapters.traefik import TraefikGateway
@@ -14,6 +14,7 @@ from bot.action import Gateway
 from bot.model.endpoint import Endpoint
 from bot.settings.gateways import (
     CaddySettings,
+    EnvoyFleetSettings,
     EnvoySettings,
     GatewaySettings,
     HaproxySettings,
@@ -40,6 +41,20 @@ def made_gateway(
                 rds_file=Path(settings.rds_file),
                 admin_url=settings.admin_url,
                 endpoints=endpoints,
+                api_key_header=settings.api_key_header,
+            )
+        case EnvoyFleetSettings():
+            return EnvoyFleet(
+                name=name,
+                base_routes=Path(settings.base_routes),
+                snapshot=Path(settings.snapshot),
+                listen=settings.listen,
+                certificate=_path(settings.certificate),
+                private_key=_path(settings.private_key),
+                client_ca=_path(settings.client_ca),
+                endpoints=endpoints,
+                expected_nodes=settings.expected_nodes,
+                admin_urls=settings.admin_urls,
                 api_key_header=settings.api_key_header,
             )
         case HaproxySettings():

@@ -22,6 +22,7 @@ from rich.table import Table
 from tests.bench.command_line import measure_command_line
 from tests.bench.containment import measure_containment
 from tests.bench.engine import measure_engine, measure_growth
+from tests.bench.fleet import measure_fleet
 from tests.bench.gateways import measure_gateways
 from tests.bench.peers import measure_peers, postgres
 from tests.bench.ratios import ratios, verdict
@@ -70,7 +71,7 @@ def growth(folder: Path) -> Figures:
 PARTS: dict[str, Callable[[Path], Figures]] = {
     "command-line": lambda _folder: dict(measure_command_line()),
     "containment": lambda folder: dict(measure_containment(folder)),
-    "gateways": measure_gateways,
+    "gateways": lambda folder: measure_gateways(folder) | measure_fleet(folder / "fleet"),
     "engine": engine,
     "growth": growth,
 }

@@ -13,6 +13,7 @@ import pytest
 
 from tests.gateways.caddy import CaddyRig
 from tests.gateways.envoy import EnvoyRig
+from tests.gateways.envoy_fleet import EnvoyFleetRig
 from tests.gateways.haproxy import HaproxyRig
 from tests.gateways.nginx import NginxRig
 from tests.gateways.rig import Rig
@@ -24,6 +25,7 @@ from tests.gateways.traefik import TraefikRig
 
 RIGS: tuple[type[Rig], ...] = (
     EnvoyRig,
+    EnvoyFleetRig,
     HaproxyRig,
     NginxRig,
     CaddyRig,

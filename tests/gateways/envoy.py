@@ -36,7 +36,7 @@ class EnvoyRig(Rig):
         bootstrap = json.loads(self.files.bootstrap.read_text())
         (listener,) = bootstrap["static_resources"]["listeners"]
         manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-        manager["http_filters"] = [*_checking_keys(), *manager["http_filters"]]
+        manager["http_filters"] = [*checking_keys(), *manager["http_filters"]]
         self.files.bootstrap.write_text(json.dumps(bootstrap))
         self._base = self.files.base_routes.read_text()
         self._admin_url = f"http://127.0.0.1:{self.admin_port}"
@@ -138,7 +138,7 @@ class Garbage:
         self._thread.join()
 
 
-def _checking_keys() -> list[dict[str, Any]]:
+def checking_keys() -> list[dict[str, Any]]:
     """Return filters that take the name of a key off what callers send, then check their key, if
     they send one, and write its name."""
     strip = {"request_mutations": [{"remove": CLIENT_HEADER}]}
