@@ -68,14 +68,46 @@ class OwnFile:
         except OSError as error:
             raise self._unusable("written", error) from None
 
+    def replace_others(self, content: bytes, others: bytes, writing: Writing, instead: str) -> None:
+        """
+        Replace what another hand wrote: keep it first, and say where it is.
+
+        Args:
+            others: What is in the file.
+
+            instead: Where lasting changes are to be made.
+
+        Raises:
+            Conflict, ProviderUnreachable: As `replace` and `set_aside`; nothing was written.
+        """
+        kept = self.set_aside(others)
+        self.replace(content, others, writing)
+        writing.displaced(
+            f"{self.path} had been changed by another hand and was replaced; what it held is in "
+            f"{kept}. Make lasting changes in {instead}."
+        )
+
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
     def set_aside(self, content: bytes) -> Path:
-        """Keep what another hand wrote; return where. The same content is kept once."""
+        """
+        Keep what another hand wrote, before it is replaced; return where. The same content is kept
+        once.
+
+        Raises:
+            ProviderUnreachable: It cannot be kept; then it must not be replaced.
+        """
         self._make_drafts()
         kept = self._drafts / f"{self.path.name}.other-{hashlib.sha256(content).hexdigest()[:12]}"
-        kept.write_bytes(content)
+        try:
+            kept.write_bytes(content)
+        except OSError as error:
+            raise ProviderUnreachable(
+                f"What another hand wrote into {self.path} of gateway {self._gateway} cannot be "
+                f"kept in {kept} ({error.strerror}); the gateway was not changed. Mend the disk or "
+                "its rights."
+            ) from None
         return kept
 
     def beside(self, suffix: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -71,6 +72,7 @@ class Upstream:
 
     def __init__(self, port: int, tokens: Tokens) -> None:
         self.tokens = tokens
+        self.is_closed = False
         self.logins = 0
         self.reset()
         upstream = self
@@ -80,6 +82,11 @@ class Upstream:
             disable_nagle_algorithm = True  # headers and body are two writes
 
             def answer(self) -> None:
+                if upstream.is_closed:
+                    # A gateway may have kept a connection from before.
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
                 time.sleep(float(self.headers.get("x-test-delay-s", "0")))
                 upstream.paths.append(self.path)
                 upstream.clients.add(self.client_address)
@@ -118,6 +125,7 @@ class Upstream:
         self.clients: set[Any] = set()
 
     def close(self) -> None:
+        self.is_closed = True
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

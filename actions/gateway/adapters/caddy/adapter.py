@@ -231,14 +231,7 @@ class CaddyGateway:
             self._admin.write("PATCH" if own else "PUT", "routes/0", route, etag)
 
     def _keep(self, route: Any) -> Path:
-        try:
-            return self._kept.set_aside((json.dumps(route, indent=1) + "\n").encode())
-        except OSError as error:
-            raise ProviderUnreachable(
-                f"What another hand wrote into the route {self._route_id} of gateway {self._name} "
-                f"cannot be kept ({error.strerror}); the gateway was not changed. Mend the disk or "
-                f"its rights: {self._kept.path.parent}."
-            ) from None
+        return self._kept.set_aside((json.dumps(route, indent=1) + "\n").encode())
 
     def _check_addresses(self) -> None:
         """

@@ -11,6 +11,7 @@ https://caddyserver.com/docs/api#concurrent-config-changes
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +56,8 @@ class AdminApi:
         self._path = f"/config/apps/http/servers/{quote(server, safe='')}"
         self._certificate = client_certificate
         self._ca_file = ca_file
+        self._asking = threading.Lock()
+        self._session: requests.Session | None = None
 
     def routes(self) -> tuple[list[Any], str]:
         """Return the server's routes, and the ETag that stands for them."""
@@ -152,22 +155,36 @@ class AdminApi:
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
     ) -> requests.Response:
-        with requests.Session() as session:
-            # No proxy, certificate or password of the environment's.
-            session.trust_env = False
-            if self._ca_file is not None:
-                session.verify = str(self._ca_file)
-            if self._certificate is not None:
-                session.cert = str(self._certificate)
-            return session.request(
-                method,
-                f"{self._url}{self._path}/{at}",
-                # Each change ends kept connections, so none is kept.
-                headers={"Connection": "close", **(headers or {})},
-                data=body,
-                timeout=timeout_s,
-                allow_redirects=False,
-            )
+        with self._asking:
+            session = self._session or self._opened()
+            # Each change ends kept connections, by whomever it is: one is kept for what is read
+            # and then written at once, since the handshake takes longer than both.
+            self._session = session if method == "GET" else None
+            try:
+                return session.request(
+                    method,
+                    f"{self._url}{self._path}/{at}",
+                    headers=headers,
+                    data=body,
+                    timeout=timeout_s,
+                    allow_redirects=False,
+                )
+            except OSError:  # requests' own are of it
+                self._session = None
+                raise
+            finally:
+                if self._session is None:
+                    session.close()
+
+    def _opened(self) -> requests.Session:
+        session = requests.Session()
+        # No proxy, certificate or password of the environment's.
+        session.trust_env = False
+        if self._ca_file is not None:
+            session.verify = str(self._ca_file)
+        if self._certificate is not None:
+            session.cert = str(self._certificate)
+        return session
 
     def _json(self, answer: requests.Response) -> Any:
         try:

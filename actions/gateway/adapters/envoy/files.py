@@ -140,13 +140,11 @@ class EnvoyGateway:
                     return wanted
                 refusals_before = self._refusals()
             self._file.keep_before(on_disk)
-            self._file.replace(text, on_disk, writing)
-            if on_disk is not None and not is_ours(on_disk):
-                kept = self._file.set_aside(on_disk)
-                writing.displaced(
-                    f"{self._file.path} had been changed by another hand and was replaced; what it "
-                    f"held is in {kept}. Make lasting changes in {self._routes.base_file}."
-                )
+            if on_disk is None or is_ours(on_disk):
+                self._file.replace(text, on_disk, writing)
+            else:
+                instead = str(self._routes.base_file)
+                self._file.replace_others(text, on_disk, writing, instead)
             try:
                 self._wait_taken(wanted, refusals_before)
             except ProviderRefused:

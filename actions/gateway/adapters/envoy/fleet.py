@@ -225,16 +225,12 @@ class EnvoyFleet:
         return response
 
     def _write(self, text: bytes, on_disk: bytes | None, writing: Writing) -> None:
-        is_edited = on_disk is not None and not is_ours(on_disk)
-        if not is_edited:
+        if on_disk is not None and not is_ours(on_disk):
+            instead = str(self._routes.base_file)
+            self._file.replace_others(text, on_disk, writing, instead)
+        else:
             self._file.keep_before(on_disk)
-        self._file.replace(text, on_disk, writing)
-        if on_disk is not None and is_edited:
-            kept = self._file.set_aside(on_disk)
-            writing.displaced(
-                f"{self._file.path} had been changed by another hand and was replaced; what it "
-                f"held is in {kept}. Make lasting changes in {self._routes.base_file}."
-            )
+            self._file.replace(text, on_disk, writing)
 
     def _forget_before_if_taken(self, report: Report, on_disk: bytes | None) -> None:
         """Routes that a node has in force and none refuses are not on trial any more: nothing

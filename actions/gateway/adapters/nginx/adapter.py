@@ -269,13 +269,10 @@ class NginxGateway:
                     f"The file of gateway {self._name} cannot be kept in {self._before} "
                     f"({error.strerror}); nothing was changed. Mend the disk or its rights."
                 ) from None
-        self._file.replace(content, on_disk, writing)
-        if on_disk is not None and not version_in(_text(on_disk)):
-            kept = self._file.set_aside(on_disk)
-            writing.displaced(
-                f"{self._file.path} had been changed by another hand and was replaced; what it "
-                f"held is in {kept}. Make lasting changes in files of your own."
-            )
+        if on_disk is None or version_in(_text(on_disk)):
+            self._file.replace(content, on_disk, writing)
+        else:
+            self._file.replace_others(content, on_disk, writing, "files of your own")
 
     def _put_back(self, refused: bytes, on_disk: bytes | None) -> None:
         """Let a start of nginx not find what was refused."""

@@ -237,13 +237,11 @@ class TraefikGateway:
             self._before.unlink(missing_ok=True)
             return
         self._keep_before(on_disk)
-        self._file.replace(wanted.text, on_disk, writing)
-        if on_disk is not None and document.read(on_disk) is None:
-            kept = self._file.set_aside(on_disk)
-            writing.displaced(
-                f"{self._path} had been changed by another hand and was replaced; what it held is "
-                f"in {kept}. Make lasting changes in a file of your own beside it."
-            )
+        if on_disk is None or document.read(on_disk) is not None:
+            self._file.replace(wanted.text, on_disk, writing)
+        else:
+            instead = "a file of your own beside it"
+            self._file.replace_others(wanted.text, on_disk, writing, instead)
         try:
             self._wait_taken(wanted)
         except ProviderRefused:
