@@ -287,7 +287,11 @@ def _place(path: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return path
 
 
-_POINTS = {"credentials": {"aws": "aws", "vault": "vaults"}, "probes": {"gateway": "gateways"}}
+_POINTS = {
+    "credentials": {"aws": "aws", "vault": "vaults"},
+    "probes": {"gateway": "gateways"},
+    "gateways": {"aws": "aws"},
+}
 """Which keys of a part name an entry of another part."""
 
 

@@ -108,12 +108,65 @@ class TraefikSettings(_Gateway):
     _paths = field_validator("dynamic_file", "drafts")(absolute)
 
 
+class AwsWafSettings(_Gateway):
+    """A rule group of Firedoor's own, which a web ACL refers to. ``aws`` names an account."""
+
+    kind: Literal["aws_waf"]
+    aws: str
+    rule_group_arn: str
+    web_acl_arn: str
+
+
+class AwsApiGatewaySettings(_Gateway):
+    """Method settings of a stage of a REST API. ``aws`` names an account."""
+
+    kind: Literal["aws_api_gateway"]
+    aws: str
+    rest_api_id: str
+    stage: str
+    base_path: str = ""
+    disable_api_keys: bool = False
+
+
+class _Kubernetes(_Gateway):
+    server: str
+    token_file: str
+    ca_file: str | None = None
+    namespace: str
+
+    _own_paths = field_validator("token_file", "ca_file")(absolute_if_given)
+
+
+class IstioSettings(_Kubernetes):
+    """An AuthorizationPolicy of Firedoor's own."""
+
+    kind: Literal["istio"]
+    selector: dict[str, str] = Field(min_length=1)
+    ports: tuple[int, ...] = Field(min_length=1)
+    issuer: str | None = None
+    addresses: Literal["ipBlocks", "remoteIpBlocks"] = "ipBlocks"
+
+
+class GatewayApiSettings(_Kubernetes):
+    """An HTTPRoute of Firedoor's own."""
+
+    kind: Literal["kubernetes_gateway"]
+    gateway: str
+    gateway_namespace: str | None = None
+    hostnames: tuple[str, ...] = ()
+    route_namespaces: tuple[str, ...] | None = None
+
+
 GatewaySettings = Annotated[
     EnvoySettings
     | EnvoyFleetSettings
     | HaproxySettings
     | NginxSettings
     | TraefikSettings
-    | CaddySettings,
+    | CaddySettings
+    | AwsWafSettings
+    | AwsApiGatewaySettings
+    | IstioSettings
+    | GatewayApiSettings,
     Field(discriminator="kind"),
 ]

@@ -43,7 +43,7 @@ from bot.service.redact import SecretRedactor
 from bot.service.reports import Reports
 from bot.settings import ROOT, Settings
 from bot.store import FolderFiles, SqlStore
-from bot.wiring.gateways import made_gateway
+from bot.wiring.gateways import made_gateways
 
 log = logging.getLogger(__name__)
 
@@ -145,10 +145,7 @@ class Systems:
 def connect(settings: Settings, endpoints: Mapping[str, Endpoint], chat: Chat | None) -> Systems:
     """Make every adapter; nothing is called yet. ``chat`` comes from the door that listens."""
     clock = SystemClock()
-    gateways = {
-        name: made_gateway(name, each, endpoints, settings.state)
-        for name, each in settings.gateways.items()
-    }
+    gateways = made_gateways(settings, endpoints)
     made: dict[tuple[type, str], object] = {}
     for name, log in settings.logs.items():
         made[AccessLogs, name] = AccessLogs(name=name, files=log.files)

@@ -4,35 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from actions.gateway.adapters.aws_api_gateway import AwsApiGateway
+from actions.gateway.adapters.aws_waf import AwsWafGateway
 from actions.gateway.adapters.caddy import CaddyGateway
 from actions.gateway.adapters.envoy import EnvoyFleet, EnvoyGateway
 from actions.gateway.adapters.haproxy import HaproxyGateway
+from actions.gateway.adapters.kubernetes import GatewayApiGateway, IstioGateway
 from actions.gateway.adapters.nginx import NginxGateway
 from actions.gateway.adapters.traefik import TraefikGateway
 from bot.action import Gateway
 from bot.model.endpoint import Endpoint
+from bot.settings import AwsSettings, Settings
 from bot.settings.gateways import (
+    AwsApiGatewaySettings,
+    AwsWafSettings,
     CaddySettings,
     EnvoyFleetSettings,
     EnvoySettings,
+    GatewayApiSettings,
     GatewaySettings,
     HaproxySettings,
+    IstioSettings,
     NginxSettings,
     TraefikSettings,
 )
 
 
-def made_gateway(
-    name: str, settings: GatewaySettings, endpoints: Mapping[str, Endpoint], state: Path
-) -> Gateway:
-    """
-    Return the adapter of a gateway.
+def made_gateways(whole: Settings, endpoints: Mapping[str, Endpoint]) -> dict[str, Gateway]:
+    """Return the adapter of every gateway, by name."""
+    return {
+        name: _made(name, settings, whole, endpoints) for name, settings in whole.gateways.items()
+    }
 
-    Args:
-        state: Firedoor's folder; what is to be kept of a gateway is in ``gateways/<name>`` there.
-    """
-    own = state / "gateways" / name
+
+def _made(
+    name: str, settings: GatewaySettings, whole: Settings, endpoints: Mapping[str, Endpoint]
+) -> Gateway:
+    # What is to be kept of a gateway that has no folder of Firedoor's own.
+    own = whole.state / "gateways" / name
     match settings:
         case EnvoySettings():
             return EnvoyGateway(
@@ -108,6 +119,64 @@ def made_gateway(
                 client_certificate=_path(settings.client_certificate),
                 ca_file=_path(settings.ca_file),
             )
+        case AwsWafSettings():
+            return AwsWafGateway(
+                name=name,
+                rule_group_arn=settings.rule_group_arn,
+                web_acl_arn=settings.web_acl_arn,
+                endpoints=endpoints,
+                kept_dir=own,
+                **_account(whole.aws[settings.aws]),
+            )
+        case AwsApiGatewaySettings():
+            return AwsApiGateway(
+                name=name,
+                rest_api_id=settings.rest_api_id,
+                stage=settings.stage,
+                region=whole.aws[settings.aws].region,
+                base_path=settings.base_path,
+                disable_api_keys=settings.disable_api_keys,
+                kept_dir=own,
+                **_account(whole.aws[settings.aws]),
+            )
+        case IstioSettings():
+            return IstioGateway(
+                name=name,
+                selector=settings.selector,
+                ports=settings.ports,
+                issuer=settings.issuer,
+                addresses=settings.addresses,
+                endpoints=endpoints,
+                kept_dir=own,
+                **_cluster(settings),
+            )
+        case GatewayApiSettings():
+            return GatewayApiGateway(
+                name=name,
+                gateway=settings.gateway,
+                gateway_namespace=settings.gateway_namespace,
+                hostnames=settings.hostnames,
+                route_namespaces=settings.route_namespaces,
+                kept_dir=own,
+                **_cluster(settings),
+            )
+
+
+def _account(aws: AwsSettings) -> dict[str, Any]:
+    return {
+        "endpoint_url": aws.endpoint_url,
+        "access_key_id": aws.access_key_id.reveal(),
+        "secret_access_key": aws.secret_access_key.reveal(),
+    }
+
+
+def _cluster(settings: IstioSettings | GatewayApiSettings) -> dict[str, Any]:
+    return {
+        "server": settings.server,
+        "token_file": Path(settings.token_file),
+        "ca_file": _path(settings.ca_file),
+        "namespace": settings.namespace,
+    }
 
 
 def _path(text: str | None) -> Path | None:
