@@ -190,7 +190,7 @@ class TestRights:
         """
         api.gateway.converge([block("partner-7"), throttle(ME)])
         api.gateway.converge(())
-        policy = json.loads((ROOT / "deploy/iam-policy-api-gateway.json").read_text())
+        policy = json.loads((ROOT / "deploy/gateways/iam-policy-api-gateway.json").read_text())
         granted = set()
         for statement in policy["Statement"]:
             actions = statement["Action"]

@@ -324,7 +324,7 @@ class TestRights:
         """
         waf.gateway.converge([BLOCK])
         waf.gateway.converge([CLOSE])
-        policy = json.loads((ROOT / "deploy/iam-policy-gateway-waf.json").read_text())
+        policy = json.loads((ROOT / "deploy/gateways/iam-policy-gateway-waf.json").read_text())
         granted = set()
         for statement in policy["Statement"]:
             actions = statement["Action"]

@@ -23,7 +23,7 @@ from tests.gateways.envoy import Garbage
 from tests.gateways.rig import API_KEYS, Rig
 from tests.gateways.upstream import Tokens
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "caddy.example.json"
+EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "gateways" / "caddy.example.json"
 SERVER = "edge"
 ROUTES = f"apps/http/servers/{SERVER}/routes"
 THEIRS = {
@@ -35,7 +35,7 @@ THEIRS = {
 
 class CaddyRig(Rig):
     """
-    Caddy as ``deploy/caddy.example.json`` shows it: the adapter comes in by ``admin.remote``, with
+    Caddy as ``deploy/gateways/caddy.example.json`` shows it: the adapter comes in by ``admin.remote``, with
     the rights that stand there; operators come in by ``admin.listen``.
 
     ``resumes``: whether a start goes on with what was configured last, or forgets it.

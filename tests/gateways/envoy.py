@@ -17,7 +17,7 @@ CLIENT_HEADER = "x-api-client"
 
 
 class EnvoyRig(Rig):
-    """Envoy as ``deploy/envoy.example.yaml`` shows it, which also checks API keys."""
+    """Envoy as ``deploy/gateways/envoy.example.yaml`` shows it, which also checks API keys."""
 
     kind = "envoy"
     adapter_class = EnvoyGateway

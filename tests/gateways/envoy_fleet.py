@@ -48,7 +48,7 @@ class EnvoyNode:
 
 class EnvoyFleetRig(EnvoyRig):
     """
-    Envoy as ``deploy/envoy-ads.example.yaml`` shows it, three times, and one process of Firedoor
+    Envoy as ``deploy/gateways/envoy-ads.example.yaml`` shows it, three times, and one process of Firedoor
     that drives: this one. Requests go to the first node, unless inside of `at`.
 
     ``files`` are of the first node, but its routes are Firedoor's snapshot.

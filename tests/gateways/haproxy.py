@@ -18,7 +18,7 @@ from actions.gateway.adapters.haproxy import HaproxyGateway
 from tests.gateways.rig import API_KEYS, Rig
 from tests.gateways.upstream import until
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "haproxy.example.cfg"
+EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "gateways" / "haproxy.example.cfg"
 THEIRS = (
     '    http-request return status 200 content-type text/plain string "by their hand" '
     "if { path /theirs }\n"
@@ -28,7 +28,7 @@ UNMATCHABLE = "GET /api/orders/" + "\ufeff" * 360
 
 
 class HaproxyRig(Rig):
-    """``deploy/haproxy.example.cfg`` with this machine's addresses and paths."""
+    """``deploy/gateways/haproxy.example.cfg`` with this machine's addresses and paths."""
 
     kind = "haproxy"
     adapter_class = HaproxyGateway

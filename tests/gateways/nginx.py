@@ -13,7 +13,7 @@ from actions.gateway.adapters.nginx.processes import still_there, workers_of
 from tests.gateways.rig import API_KEYS, Rig
 from tests.gateways.upstream import until
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "nginx.example.conf"
+EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "gateways" / "nginx.example.conf"
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 THEIRS = "location = /theirs { return 200 'by their hand'; }"
 
@@ -24,7 +24,7 @@ def find_nginx() -> str | None:
 
 
 class NginxRig(Rig):
-    """nginx as ``deploy/nginx.example.conf`` shows it, in a directory of its own."""
+    """nginx as ``deploy/gateways/nginx.example.conf`` shows it, in a directory of its own."""
 
     kind = "nginx"
     adapter_class = NginxGateway

@@ -19,13 +19,13 @@ from tests.gateways.envoy import Garbage
 from tests.gateways.rig import API_KEYS, Rig
 from tests.gateways.upstream import Tokens
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "gateways"
 TRAEFIK = Path(sysconfig.get_path("scripts")) / "traefik"
 BAD_URL = "http://127.0.0.1:none"
 
 
 class TraefikRig(Rig):
-    """Traefik as ``deploy/traefik.example.yaml`` and its routes show it."""
+    """Traefik as ``deploy/gateways/traefik.example.yaml`` and its routes show it."""
 
     kind = "traefik"
     adapter_class = TraefikGateway

@@ -458,7 +458,7 @@ class TestEnvoyExample:
         Filters, path normalisation, route source and log are those of the sandbox's listener, on
         which everything is tested.
         """
-        example = manager_of(yaml.safe_load(text_of("deploy/envoy.example.yaml")))
+        example = manager_of(yaml.safe_load(text_of("deploy/gateways/envoy.example.yaml")))
         tried = manager_of(json.loads(sandbox_envoy.bootstrap.read_text()))
 
         assert example.keys() == tried.keys()
@@ -489,7 +489,7 @@ class TestEnvoyExample:
         keys = tmp_path / "jwks.json"
         keys.write_text('{"keys": [{"kty": "oct", "k": "c2VjcmV0", "alg": "HS256", "kid": "1"}]}')
         text = (
-            text_of("deploy/envoy.example.yaml")
+            text_of("deploy/gateways/envoy.example.yaml")
             .replace("/var/lib/firedoor-envoy/rds", str(sandbox_envoy.rds_file.parent))
             .replace("/etc/envoy/jwks.json", str(keys))
             .replace("/var/log/envoy", str(tmp_path))

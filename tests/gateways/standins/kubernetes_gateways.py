@@ -14,7 +14,7 @@ from tests.gateways.envoy import Garbage
 from tests.gateways.standins.kubernetes import KubernetesApi
 from tests.gateways.subject import Subject
 
-ROLES = Path(__file__).resolve().parents[3] / "deploy" / "kubernetes-role.yaml"
+ROLES = Path(__file__).resolve().parents[3] / "deploy" / "gateways" / "kubernetes-role.yaml"
 NAME = "firedoor-edge"
 
 

@@ -23,7 +23,7 @@ from tests.gateways.upstream import until
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).resolve().parents[3]
-EXAMPLE = ROOT / "deploy" / "envoy-ads.example.yaml"
+EXAMPLE = ROOT / "deploy" / "gateways" / "envoy-ads.example.yaml"
 PATH = "/api/orders/{order_id}"
 ORDER = "/api/orders/4001"
 CLOSE = Control(kind=ControlKind.CLOSE, method="GET", path=PATH)

@@ -9,7 +9,7 @@ every virtual host, because Envoy takes the first route that matches:
   clusters, rewrites and timeouts without having to understand them.
 
 The listener must have the two filters (`BLOCK_FILTER`, `LIMIT_FILTER`), which do nothing until a
-route configures them, and must normalise paths, as ``deploy/envoy.example.yaml`` does.
+route configures them, and must normalise paths, as ``deploy/gateways/envoy.example.yaml`` does.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Firedoor is the only writer of three maps (`maps`) and of their files. The maps are changed by the
 Runtime API, so at once and without a reload; from the files HAProxy comes up with the same after a
 reload or a restart. What a request needs besides is in the operator's configuration once and for
-all, as ``deploy/haproxy.example.cfg`` shows it.
+all, as ``deploy/gateways/haproxy.example.cfg`` shows it.
 """
 
 from __future__ import annotations

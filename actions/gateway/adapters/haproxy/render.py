@@ -1,6 +1,6 @@
 """The maps that make HAProxy do what a set of controls asks for. Pure.
 
-``deploy/haproxy.example.cfg`` holds the other half: it looks a request up in ``routes`` and does
+``deploy/gateways/haproxy.example.cfg`` holds the other half: it looks a request up in ``routes`` and does
 what the word says that it finds there.
 
 - ``closed``: it answers 503.

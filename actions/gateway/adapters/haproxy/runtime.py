@@ -53,7 +53,7 @@ class RuntimeApi:
             if answer and answer[0].startswith(_NO_MAP):
                 raise ProviderUnreachable(
                     f"Gateway {self._gateway} has no map {file}, so Firedoor can hold nothing "
-                    "there. Put Firedoor's part of deploy/haproxy.example.cfg into its "
+                    "there. Put Firedoor's part of deploy/gateways/haproxy.example.cfg into its "
                     "configuration, with the folder that firedoor.yaml names as `maps_dir`."
                 )
             matches = [_ENTRY.fullmatch(line) for line in answer]
@@ -126,7 +126,7 @@ class RuntimeApi:
         return ProviderRefused(
             f"Gateway {self._gateway} refuses `{command}` ({said}); it serves on with the maps "
             f"that it has. {self._path} must be of level admin, and its configuration as "
-            "deploy/haproxy.example.cfg shows it."
+            "deploy/gateways/haproxy.example.cfg shows it."
         )
 
     def _said(self, command: str, payload: str | None = None) -> str:

@@ -2,7 +2,7 @@ r"""The file that makes nginx do what a set of controls asks for. Pure.
 
 It is included in the ``http`` block, and only defines: variables (by ``map`` and ``geo``), the
 zones of limits, a log format, and a server on loopback that tells the file's version. What looks
-at them stands in the operator's servers and never changes (``deploy/nginx.example.conf``):
+at them stands in the operator's servers and never changes (``deploy/gateways/nginx.example.conf``):
 
 - ``$firedoor_answer`` is ``closed`` or ``refused`` if that can be said before the caller is
   known: by path, method, address and API key;

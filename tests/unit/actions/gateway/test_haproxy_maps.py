@@ -24,7 +24,7 @@ from tests.unit.actions.gateway.haproxy_lookup import Caller, looked_up
 
 ORDER = "/api/orders/{order_id}"
 GET_ORDER = "GET/api/orders/4001"
-EXAMPLE = Path(__file__).resolve().parents[4] / "deploy" / "haproxy.example.cfg"
+EXAMPLE = Path(__file__).resolve().parents[4] / "deploy" / "gateways" / "haproxy.example.cfg"
 ADDRESSES = ("203.0.113.9", "203.0.113.200", "10.1.2.3", "2001:db8::7", "198.51.100.1")
 NETWORKS = ("203.0.113.0/24", "203.0.113.0/28", "10.0.0.0/8", "0.0.0.0/0", "::/0", "2001:db8::/32")
 NAMES = ("c-owner", "c-mallory")

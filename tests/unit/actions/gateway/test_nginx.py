@@ -19,7 +19,7 @@ CLOSE = Control(kind=ControlKind.CLOSE, method="GET", path=PATH)
 NOBODY = "127.0.0.1:1"
 """Port 1 needs a privilege to be listened on, and nothing does."""
 
-EXAMPLE = Path(__file__).resolve().parents[4] / "deploy" / "nginx.example.conf"
+EXAMPLE = Path(__file__).resolve().parents[4] / "deploy" / "gateways" / "nginx.example.conf"
 
 
 def made(folder: Path, **more: Any) -> NginxGateway:
