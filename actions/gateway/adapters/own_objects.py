@@ -1,0 +1,106 @@
+"""Changing several objects of Firedoor's own at a gateway that has no transaction for them.
+
+Each object is one call. So that nobody's work is lost all the same: before each call the objects
+are read again, and another hand's change stops the writing; after each call they are read once
+more, and must differ in nothing but what the call was to change. Between a read and the call right
+after it another hand's change is not seen: some milliseconds, which no check on this side closes
+if the API takes no precondition.
+
+The order of the calls is the adapter's to choose, such that no endpoint is open between two of
+them that is held both before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bot.action import Writing
+from bot.errors import Conflict, ProviderRefused, ProviderUnreachable
+
+Objects = Mapping[str, Any]
+"""By key, as the gateway returns them, with their time or number of change if they have one."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    One write.
+
+    Attributes:
+        do: Makes it.
+
+        undo: Takes it back.
+
+        touches: Keys of all objects that it makes, changes or removes.
+    """
+
+    do: Callable[[], object]
+    undo: Callable[[], object]
+    touches: frozenset[str]
+
+
+def carry_out(
+    steps: Sequence[Step],
+    *,
+    look: Callable[[], Objects],
+    seen: Objects,
+    writing: Writing,
+    gateway: str,
+) -> Objects:
+    """
+    Make the writes in turn and return the objects as they are afterwards.
+
+    Args:
+        look: Reads the objects.
+
+        seen: The objects as they were when the steps were chosen.
+
+    Raises:
+        Conflict: Another hand changed them meanwhile. Of the steps, those after its change were
+            not made; calling again with what is there now completes the work.
+
+        ProviderRefused: A step was refused. Those before it were taken back.
+
+        ProviderUnreachable: No usable answer; calling again completes the work.
+    """
+    done: list[Step] = []
+    for step in steps:
+        writing.begin()
+        if look() != seen:
+            raise _changed(gateway)
+        try:
+            step.do()
+        except ProviderRefused as refused:
+            _take_back(done, writing, refused)
+            raise
+        done.append(step)
+        after = look()
+        if _others(after, step) != _others(seen, step):
+            raise _changed(gateway)
+        seen = after
+    return seen
+
+
+def _others(objects: Objects, step: Step) -> dict[str, Any]:
+    return {key: value for key, value in objects.items() if key not in step.touches}
+
+
+def _changed(gateway: str) -> Conflict:
+    return Conflict(
+        f"What Firedoor has at gateway {gateway} was changed by another writer just now, so no "
+        "more was written. It is read anew and tried again."
+    )
+
+
+def _take_back(done: Sequence[Step], writing: Writing, refused: ProviderRefused) -> None:
+    try:
+        for step in reversed(done):
+            writing.begin()
+            step.undo()
+    except (ProviderRefused, ProviderUnreachable) as error:
+        raise ProviderRefused(
+            f"{refused} Some of what had been written before it could not be taken back: {error} "
+            "The next round brings the gateway to the set that is wanted then."
+        ) from None

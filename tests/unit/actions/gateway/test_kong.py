@@ -1,0 +1,442 @@
+"""The adapter of Kong against a stand-in of its Admin API: what goes over the wire, and what
+happens when something goes wrong on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actions.gateway.adapters.kong import state as kong_state
+from bot.action import Writing
+from bot.errors import Conflict, LeaseLost, ProviderRefused, ProviderUnreachable
+from bot.model.containment import Control, ControlKind, Principal, PrincipalKind, subject
+from tests.gateways.killed import killed_after_write
+from tests.gateways.standins.kong import TOKEN, KongStandIn, violation
+from tests.gateways.standins.server import Request, Response
+
+ORDER = "/api/orders/{order_id}"
+CLOSE = Control(kind=ControlKind.CLOSE, method="GET", path=ORDER)
+LIMIT = Control(kind=ControlKind.THROTTLE, method="GET", path=ORDER, rate_per_s=2.0)
+OTHER = Control(kind=ControlKind.CLOSE, method="GET", path="/api/customers/me")
+
+
+def by_key(name: str, kind: ControlKind = ControlKind.BLOCK) -> Control:
+    principal = Principal(kind=PrincipalKind.API_KEY, value=name)
+    return Control(kind=kind, method="GET", path=ORDER, principals=(principal,))
+
+
+@pytest.fixture
+def kong(tmp_path: Path) -> Iterator[KongStandIn]:
+    kong = KongStandIn(tmp_path)
+    yield kong
+    kong.close()
+
+
+def writes(kong: KongStandIn) -> list[tuple[str, str]]:
+    return [(call.method, call.path[0]) for call in kong.api.calls if call.is_write]
+
+
+class TestWire:
+    def test_credential_is_in_a_header(self, kong: KongStandIn) -> None:
+        """
+        The token goes with every call, and never into an address.
+        """
+        kong.gateway.converge([CLOSE])
+
+        assert {call.headers.get("kong-admin-token") for call in kong.api.calls} == {TOKEN}
+        assert not any(TOKEN in str((call.path, call.query)) for call in kong.api.calls)
+
+    def test_only_what_is_firedoors_is_written(self, kong: KongStandIn) -> None:
+        """
+        Every write is a PUT or DELETE of one object with an identifier of Firedoor's; nothing of
+        the operator's is touched.
+        """
+        theirs = {id_ for table in kong.api.tables.values() for id_ in table}
+
+        kong.gateway.converge([CLOSE, LIMIT, OTHER])
+        kong.gateway.converge(())
+
+        for call in kong.api.calls:
+            if call.is_write:
+                assert call.method in ("PUT", "DELETE")
+                assert len(call.path) == 2
+                assert call.path[1] not in theirs
+
+    def test_closed_endpoints_come_first_and_the_version_last(self, kong: KongStandIn) -> None:
+        """
+        What must be shut is shut before anything else, and the version says so only afterwards.
+        """
+        kong.gateway.converge([LIMIT, OTHER])
+
+        puts = [call for call in kong.api.calls if call.method == "PUT"]
+        routes = [call.body for call in puts if call.path[0] == "routes"]
+        assert "customers" in routes[0]["paths"][0]
+        assert any("firedoor-version" in tag for tag in puts[-1].body["tags"])
+        assert not any("firedoor-version" in tag for tag in puts[0].body["tags"])
+
+    def test_overlay_serves_only_with_its_plugins(self, kong: KongStandIn) -> None:
+        """
+        A route that lets requests on is parked, gets its plugins, and only then its place.
+        """
+        kong.gateway.converge([LIMIT])
+
+        puts = [call for call in kong.api.calls if call.method == "PUT"][1:-1]
+        kinds = [call.path[0] for call in puts]
+        assert kinds == ["routes", *["plugins"] * (len(puts) - 2), "routes"]
+        assert puts[0].body["hosts"][0].endswith(".firedoor.invalid")
+        assert puts[-1].body["hosts"] == ["api.example.com"]
+
+    def test_stricter_one_is_there_before_the_other_goes(self, kong: KongStandIn) -> None:
+        """
+        From throttled to closed there is no moment without either.
+        """
+        kong.gateway.converge([LIMIT])
+        kong.api.calls.clear()
+
+        kong.gateway.converge([CLOSE])
+
+        methods = [method for method, _ in writes(kong)]
+        assert "DELETE" in methods
+        assert methods == sorted(methods, key=["PUT", "DELETE"].index)
+
+    def test_all_pages_are_read(self, kong: KongStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A large Kong answers in pages; a control is found on the last of them.
+        """
+        monkeypatch.setattr(kong_state, "PAGE_SIZE", 2)
+        for number in range(5):
+            kong.api.made("routes", name=f"r{number}", hosts=[f"h{number}"], paths=["/api"])
+        version = kong.gateway.converge([CLOSE])
+
+        assert kong.gateway.observe() == version
+        assert any(call.query.get("offset") for call in kong.api.calls)
+        hosts = {h for row in kong.api.own("routes") for h in row["hosts"] or []}
+        assert {f"h{number}" for number in range(5)} <= hosts
+
+    def test_endless_pages_end(self, kong: KongStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A server that always has one more page is not asked for ever.
+        """
+        monkeypatch.setattr(kong_state, "MAX_PAGES", 5)
+        kong.api.instead = [None, *[Response(200, {"data": [], "offset": "x"})] * 20]
+        with pytest.raises(ProviderUnreachable):
+            kong.gateway.observe()
+        assert len(kong.api.calls) == 6
+
+
+class TestSupport:
+    def test_what_kong_cannot(self, kong: KongStandIn) -> None:
+        """
+        Claims and shadows are declined with a nearer rung; a limit is called approximate.
+        """
+        claim = Control(
+            kind=ControlKind.BLOCK, method="GET", path=ORDER, principals=(subject("c-1"),)
+        )
+        shadow = Control(kind=ControlKind.SHADOW, method="GET", path=ORDER, would=ControlKind.CLOSE)
+        for control in (claim, shadow):
+            assert not kong.gateway.supports(control).ok
+            assert kong.gateway.supports(control).nearest is ControlKind.THROTTLE
+        assert kong.gateway.supports(LIMIT).best_effort
+
+    def test_keys_need_the_operators_word(self, kong: KongStandIn) -> None:
+        """
+        Nobody is taken for a consumer unless the operator says that Kong checks who is one.
+        """
+        assert kong.gateway.supports(by_key("partner-7")).ok
+        assert not kong.adapter(consumers=False).supports(by_key("partner-7")).ok
+
+    def test_either_address_or_key_cannot_be_let_through(self, kong: KongStandIn) -> None:
+        """
+        One list of addresses and keys would let through only who is both.
+        """
+        principals = (
+            Principal(kind=PrincipalKind.IP, value="10.0.0.0/8"),
+            Principal(kind=PrincipalKind.API_KEY, value="partner-7"),
+        )
+        mixed = Control(
+            kind=ControlKind.ALLOW_ONLY, method="GET", path=ORDER, principals=principals
+        )
+        support = kong.gateway.supports(mixed)
+        assert (support.ok, support.nearest) == (False, ControlKind.CLOSE)
+        assert kong.gateway.supports(mixed.model_copy(update={"kind": ControlKind.BLOCK})).ok
+
+    def test_consumer_that_is_not_there(self, kong: KongStandIn) -> None:
+        """
+        A name that Kong does not know would block nobody, so it is refused.
+        """
+        with pytest.raises(ProviderRefused, match="no consumer named 'partner-9'"):
+            kong.gateway.converge([by_key("partner-9")])
+        assert writes(kong) == []
+
+    def test_hostile_name_is_one_part_of_the_path(self, kong: KongStandIn) -> None:
+        """
+        A name cannot reach another object of the API.
+        """
+        with pytest.raises(ProviderRefused):
+            kong.gateway.converge([by_key("../routes?x=1#y")])
+        assert kong.api.calls[-1].path == ("consumers", "../routes?x=1#y")
+
+    def test_allowed_by_key(self, kong: KongStandIn) -> None:
+        """
+        A consumer's plugins are bound to the consumer that Kong knows by that name.
+        """
+        kong.gateway.converge([by_key("partner-7", ControlKind.ALLOW_ONLY)])
+        (consumer,) = kong.api.tables["consumers"]
+        bound = [p for p in kong.api.own("plugins") if p["consumer"] == {"id": consumer}]
+        assert [p["name"] for p in bound] == ["request-termination"]
+
+
+class TestOtherHands:
+    def test_change_of_the_operators_is_taken_along(self, kong: KongStandIn) -> None:
+        """
+        An overlay is made anew when what it was copied from changes, and nobody is told of an
+        edit.
+        """
+        version = kong.gateway.converge([LIMIT])
+        (auth,) = [p for p in kong.api.tables["plugins"].values() if p["name"] == "key-auth"][:1]
+        kong.api.changed("plugins", auth["id"], config={"key_names": ["x-key"]})
+        assert kong.gateway.observe() == f"{version}, outdated"
+
+        told = list[str]()
+        assert kong.gateway.converge([LIMIT], Writing(displaced=told.append)) == version
+
+        copies = [p for p in kong.api.own("plugins") if p["name"] == "key-auth"]
+        assert [p["config"]["key_names"] for p in copies] == [["x-key"]]
+        assert told == []
+
+    def test_new_route_of_the_operators_is_covered(self, kong: KongStandIn) -> None:
+        """
+        A route that would serve a closed endpoint by another host gets its overlay in the next
+        round.
+        """
+        version = kong.gateway.converge([CLOSE])
+        kong.api.made("routes", name="new", hosts=["new.example.com"], paths=["/api"])
+        assert kong.gateway.observe() != version
+
+        kong.gateway.converge([CLOSE])
+
+        assert any(row["hosts"] == ["new.example.com"] for row in kong.api.own("routes"))
+
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            lambda api: api.removed("routes", api.own("routes")[0]["id"]),
+            lambda api: api.removed("plugins", api.own("plugins")[0]["id"]),
+            lambda api: api.changed("routes", api.own("routes")[0]["id"], tags=[]),
+            lambda api: api.changed("routes", api.own("routes")[0]["id"], name="mine"),
+            lambda api: api.changed("routes", api.own("routes")[0]["id"], paths=["/x"]),
+            lambda api: api.changed("services", api.own("services")[0]["id"], host="h"),
+            lambda api: api.made(
+                "plugins", name="key-auth", route={"id": api.own("routes")[0]["id"]}
+            ),
+        ],
+        ids=["route gone", "plugin gone", "tags gone", "name", "path", "service", "plugin added"],
+    )
+    def test_every_edit_is_seen_replaced_and_kept(
+        self, kong: KongStandIn, tmp_path: Path, edit: Any
+    ) -> None:
+        """
+        Whatever another hand does to Firedoor's part makes another version, is undone, told, and
+        can be read afterwards.
+        """
+        version = kong.gateway.converge([CLOSE])
+        exported = kong.export()
+        edit(kong.api)
+        assert kong.gateway.observe() != version
+
+        told = list[str]()
+        kong.gateway.converge([CLOSE], Writing(displaced=told.append))
+
+        assert kong.gateway.observe() == version
+        assert kong.export() == exported
+        (sentence,) = told
+        (kept,) = (tmp_path / "aside").glob("kong.json.other-*")
+        assert str(kept) in sentence
+        assert kept.stat().st_mode & 0o077 == 0
+
+    def test_copy_of_ours_is_theirs(self, kong: KongStandIn) -> None:
+        """
+        A route that an operator made from one of Firedoor's, tags and all, is left alone.
+        """
+        kong.gateway.converge([CLOSE])
+        body = {k: v for k, v in kong.api.own("routes")[0].items() if k not in ("id", "name")}
+        del body["created_at"], body["updated_at"]
+        copy = kong.api.made("routes", name="mine", **body)
+
+        kong.gateway.converge(())
+
+        assert copy["id"] in kong.api.tables["routes"]
+
+    def test_other_gateways_objects_are_theirs(self, kong: KongStandIn) -> None:
+        """
+        Two gateways of Firedoor's in one Kong do not see each other's controls.
+        """
+        other = kong.adapter(name="second")
+        kong.gateway.converge([CLOSE])
+        other.converge([OTHER])
+
+        kong.gateway.converge(())
+
+        assert other.observe() != other.version_of(())
+        assert kong.gateway.observe() == kong.gateway.version_of(())
+
+    def test_change_between_two_writes_is_a_conflict(self, kong: KongStandIn) -> None:
+        """
+        Another hand that comes in the middle stops the writing, and the next round completes it.
+        """
+        times = 0
+
+        def third() -> None:
+            nonlocal times
+            times += 1
+            if times == 3:
+                kong.api.changed("services", kong.api.own("services")[0]["id"], host="theirs")
+
+        with pytest.raises(Conflict):
+            kong.gateway.converge([CLOSE], Writing(begin=third))
+        assert times == 3
+
+        version = kong.gateway.converge([CLOSE])
+        assert kong.gateway.observe() == version
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("after", [1, 2, 3, 5, 7, 9])
+    def test_killed_after_any_write_it_is_completed(self, kong: KongStandIn, after: int) -> None:
+        """
+        Wherever a process dies, the next one brings Kong to the same objects, with no two of any.
+        """
+        kong.gateway.converge([CLOSE, OTHER])
+        whole = kong.export()
+        kong.gateway.converge([LIMIT])
+
+        killed_after_write(kong, [CLOSE, OTHER], after)
+        gateway = kong.adapter()
+
+        assert gateway.observe() not in {gateway.version_of(()), gateway.version_of([LIMIT])}
+        gateway.converge([CLOSE, OTHER])
+        assert kong.export() == whole
+
+    @pytest.mark.parametrize("write", range(1, 9))
+    def test_refused_at_any_write_all_is_taken_back(self, kong: KongStandIn, write: int) -> None:
+        """
+        A refusal in the middle leaves what was there before, to the byte.
+        """
+        version = kong.gateway.converge([OTHER])
+        before, left = kong.export(), write
+
+        def refusing(request: Request) -> None:
+            nonlocal left
+            if request.method == "PUT":
+                left -= 1
+                if not left:
+                    kong.api.instead = [violation("config", "expected a record").response]
+
+        kong.api.sees = refusing
+        with pytest.raises(ProviderRefused, match="schema violation"):
+            kong.gateway.converge([CLOSE, OTHER])
+
+        assert kong.export() == before
+        assert kong.gateway.observe() == version
+
+    def test_what_cannot_be_taken_back_is_said(self, kong: KongStandIn) -> None:
+        """
+        If Kong refuses that too, the message says that something is left.
+        """
+        kong.api.disabled.add("response-transformer")
+        kong.api.sees = lambda request: (
+            kong.api.instead.append(Response(403, {"message": "forbidden"}))
+            if request.method == "DELETE"
+            else None
+        )
+        with pytest.raises(ProviderRefused, match=r"not enabled.*could not be taken back"):
+            kong.gateway.converge([CLOSE])
+
+    def test_lease_lost_in_the_middle(self, kong: KongStandIn) -> None:
+        """
+        Who loses the right to write stops at once; who has it completes the work.
+        """
+        left = 4
+
+        def losing() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise LeaseLost("Another worker drives the run.")
+
+        with pytest.raises(LeaseLost):
+            kong.gateway.converge([CLOSE], Writing(begin=losing))
+        assert len(writes(kong)) == 3
+
+        assert kong.adapter().converge([CLOSE]) == kong.gateway.observe()
+
+    @pytest.mark.parametrize("call", range(1, 25, 3))
+    def test_silence_at_any_call(self, kong: KongStandIn, call: int) -> None:
+        """
+        An answer that is lost is told as such, whichever it was.
+        """
+        kong.api.instead = [*[None] * (call - 1), Response(502, {"message": "bad gateway"})]
+        with pytest.raises(ProviderUnreachable, match="edge-kong"):
+            kong.gateway.converge([CLOSE])
+        kong.api.instead = []
+
+        assert kong.gateway.converge([CLOSE]) == kong.gateway.observe()
+
+
+class TestErrors:
+    def test_wrong_token(self, kong: KongStandIn) -> None:
+        """
+        A credential that is not taken says nothing about the gateway's state.
+        """
+        gateway = kong.adapter(admin_token="wr0ng-t0ken")
+        with pytest.raises(ProviderUnreachable, match="401") as caught:
+            gateway.converge([CLOSE])
+        assert "wr0ng" not in str(caught.value)
+
+    def test_read_only_kong(self, kong: KongStandIn) -> None:
+        """
+        A Kong without a database refuses every write, and says so.
+        """
+        message = "cannot create or update 'services' entities when not using a database"
+        kong.api.sees = lambda request: (
+            kong.api.instead.append(Response(405, {"message": message}))
+            if request.is_write
+            else None
+        )
+        with pytest.raises(ProviderRefused, match="not using a database"):
+            kong.gateway.converge([CLOSE])
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            [[1, 2]],
+            [{"name": "x"}],
+            [{"id": 5}],
+            [{"id": "x", "tags": "firedoor"}],
+            [{"id": "x", "paths": [5]}],
+            [{"id": "x", "route": "r"}],
+            [{"id": "x", "config": "c"}],
+            [{"id": "x", "regex_priority": "high"}],
+            [{"id": "x", "name": 7}],
+            {},
+            None,
+        ],
+        ids=str,
+    )
+    def test_entity_of_another_form(self, kong: KongStandIn, data: object) -> None:
+        """
+        What is no list of Kong's entities is no answer of Kong's.
+        """
+        kong.api.instead = [Response(200, {"data": data})] * 3
+        with pytest.raises(ProviderUnreachable, match="not of this API"):
+            kong.gateway.converge([CLOSE])
+
+    def test_shadow_has_no_count(self, kong: KongStandIn) -> None:
+        """
+        What is not counted is not answered with a zero.
+        """
+        with pytest.raises(Exception, match="counts nothing"):
+            kong.gateway.shadow_hits(CLOSE)
