@@ -110,17 +110,23 @@ class HttpApi:
         return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
     def read(
-        self, path: str, query: Mapping[str, str] | None = None, *, missing_ok: bool = False
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        missing_ok: bool | Callable[[Any], bool] = False,
     ) -> Any:
-        """Return the JSON value of a GET; None for a 404 if ``missing_ok``.
+        """Return the JSON value of a GET; None for a 404 if ``missing_ok``, or if it tells from
+        the 404's JSON body that what was asked for is not there.
 
         Raises:
             ProviderUnreachable: There is none.
         """
         response, content = self._call("GET", path, query, None, {})
         if missing_ok and response.status_code == 404:
-            self._json(path, content)  # a 404 of its own, not one of something in between
-            return None
+            body = self._json(path, content)  # a 404 of its own, not one of something in between
+            if missing_ok is True or (callable(missing_ok) and missing_ok(body)):
+                return None
         if response.status_code != 200:
             raise ProviderUnreachable(
                 f"{self._place(path)} answers {self._said(response, content)}; nothing is known "

@@ -1,8 +1,8 @@
 """Changing several objects of Firedoor's own at a gateway that has no transaction for them.
 
-Each object is one call. So that nobody's work is lost all the same: before each call the objects
-are read again, and another hand's change stops the writing; after each call they are read once
-more, and must differ in nothing but what the call was to change. Between a read and the call right
+Each object is one call. So that nobody's work is lost all the same: right before each call the
+objects are read again, and after the last; they must differ from what was read before in nothing
+but what the call in between was to change, or the writing stops. Between a read and the call right
 after it another hand's change is not seen: some milliseconds, which no check on this side closes
 if the API takes no precondition.
 
@@ -66,32 +66,32 @@ def carry_out(
         ProviderUnreachable: No usable answer; calling again completes the work.
     """
     done: list[Step] = []
+    touched: frozenset[str] = frozenset()
     for step in steps:
         writing.begin()
-        if look() != seen:
-            raise _changed(gateway)
+        seen = _unchanged(look(), seen, touched, gateway)
         try:
             step.do()
         except ProviderRefused as refused:
             _take_back(done, writing, refused)
             raise
         done.append(step)
-        after = look()
-        if _others(after, step) != _others(seen, step):
-            raise _changed(gateway)
-        seen = after
-    return seen
+        touched = step.touches
+    return _unchanged(look(), seen, touched, gateway)
 
 
-def _others(objects: Objects, step: Step) -> dict[str, Any]:
-    return {key: value for key, value in objects.items() if key not in step.touches}
-
-
-def _changed(gateway: str) -> Conflict:
-    return Conflict(
+def _unchanged(now: Objects, seen: Objects, touched: frozenset[str], gateway: str) -> Objects:
+    """Return the objects as they are now, which differ in nothing but what was touched."""
+    if _without(touched, now) == _without(touched, seen):
+        return now
+    raise Conflict(
         f"What Firedoor has at gateway {gateway} was changed by another writer just now, so no "
         "more was written. It is read anew and tried again."
     )
+
+
+def _without(touched: frozenset[str], objects: Objects) -> dict[str, Any]:
+    return {key: value for key, value in objects.items() if key not in touched}
 
 
 def _take_back(done: Sequence[Step], writing: Writing, refused: ProviderRefused) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,6 +62,7 @@ class JsonServer:
         self._lock = threading.RLock()
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
+        self._open: set[socket.socket] = set()
         self._port = 0
 
     def answer(self, request: Request) -> Response:
@@ -75,6 +78,17 @@ class JsonServer:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # headers and body are two writes
+
+            def setup(self) -> None:
+                super().setup()
+                outer._open.add(self.connection)
+
+            def finish(self) -> None:
+                outer._open.discard(self.connection)
+                super().finish()
+
             def reply(self) -> None:
                 status, headers, content = outer._replied(self)
                 self.send_response(status)
@@ -89,7 +103,6 @@ class JsonServer:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        # One request a connection, so that nothing is answered once it is stopped.
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._server.daemon_threads = True
         self._port = self._server.server_port
@@ -101,6 +114,9 @@ class JsonServer:
             return
         self._server.shutdown()
         self._server.server_close()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._server = self._thread = None
 

@@ -180,10 +180,7 @@ class KongGateway:
                 self._tell(state, writing)
             time.sleep(self._settle_s)
             if (reported := self._reported(self._kong.look())) != version:
-                raise Conflict(
-                    f"Gateway {self._name} reports version {reported} after {version} was written, "
-                    "so another writer came in between. It is read anew and tried again."
-                )
+                raise self._conflict(f"reports version {reported}, and {version} was written")
             return version
 
     # --- what is wanted --------------------------------------------------------------------------
@@ -213,8 +210,8 @@ class KongGateway:
         return marker.version
 
     def _is_right(self, wanted: Sequence[Overlay], version: str, state: State) -> bool:
-        if not wanted:
-            return not state.own
+        if not wanted and not state.own:
+            return True
         keys = {key for overlay in wanted for key in _keys(overlay)} | {self._service_key}
         return (
             self._reported(state) == version
@@ -239,6 +236,12 @@ class KongGateway:
             "Make lasting changes in routes and plugins of your own."
         )
 
+    def _conflict(self, fact: str) -> Conflict:
+        return Conflict(
+            f"Gateway {self._name} {fact}, so another writer came in between. It is read anew and "
+            "tried again."
+        )
+
     # --- steps -----------------------------------------------------------------------------------
 
     @property
@@ -249,8 +252,9 @@ class KongGateway:
         """Close first; then what lets requests on; then the version; then what is to go."""
         gone = [key for key in state.own if key.startswith("routes/")]
         gone = [key for key in gone if key.removeprefix("routes/") not in {o.id for o in wanted}]
-        if not wanted:
-            return [*(self._deletion(key, state) for key in gone), *self._without_service(state)]
+        if not wanted and not self._is_used(state):
+            away = [self._service_key] if self._service_key in state.own else []
+            return [self._deletion(key, state) for key in [*gone, *away]]
         missing = [overlay for overlay in wanted if not _is_there(overlay, state)]
         strange = set(state.own) - {key for overlay in wanted for key in _keys(overlay)}
         strange = {
@@ -328,8 +332,11 @@ class KongGateway:
             touches=frozenset({key, *plugins}),
         )
 
-    def _without_service(self, state: State) -> list[Step]:
-        return [self._deletion(self._service_key, state)] if self._service_key in state.own else []
+    def _is_used(self, state: State) -> bool:
+        """Tell whether a route of somebody else's leads to Firedoor's service; Kong keeps it
+        then."""
+        service = nowhere(self._name)["id"]
+        return any((r.get("service") or {}).get("id") == service for r in state.base.routes)
 
     def _service_step(self, marker: Marker | None, state: State) -> Step:
         tags = [*gateway_tags(self._name), *(marker.tags() if marker else [])]
@@ -341,6 +348,8 @@ class KongGateway:
 
         def do() -> None:
             now = self._kong.look()
+            if not all(_is_there(overlay, now) for overlay in wanted):
+                raise self._conflict("is not as it was just written")
             own = {key: body for key, body in now.own.items() if key in keys}
             digest = set_digest(self._name, own)
             self._service_step(Marker(version, digest, now.base_digest), state).do()

@@ -1,29 +1,20 @@
 """Kong's regular expressions for path templates. Pure.
 
 Kong matches a path after it has removed dot segments, merged slashes and decoded whatever is not
-reserved; of the reserved characters an encoding stays (kong/tools/uri.lua). The expressions must
-be good for both of its engines, PCRE (router flavour ``traditional``) and Rust's regex crate
-(``traditional_compatible``), which has no look-around: so that some paths of a template are kept
-out by spelling the others.
+reserved; of the reserved characters an encoding stays (kong/tools/uri.lua). Of its two engines,
+PCRE (router flavour ``traditional``) and Rust's regex crate (``traditional_compatible``), the
+latter has no look-around: so some paths of a template are kept out by spelling the others.
 """
 
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Sequence
 from urllib.parse import unquote
 
+from actions.gateway.adapters.expressions import UNRESERVED, joined, segment_expression
 from actions.gateway.templates import PARAMETER, segments_of
 from bot.errors import ProviderRefused
-
-_UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")
-_META = frozenset("\\.+*?()|[]{}^$#&-~")
-"""What both engines let be escaped, and take for themselves if it is not."""
-
-_TEXT = "[^/]+"
-_MATRIX = "(?:;[^/]*)?"
-"""A path parameter (RFC 3986, 3.3) after a segment: some frameworks drop it before they route."""
 
 
 def kong_paths(template: str, without: Sequence[str] = ()) -> list[str]:
@@ -37,11 +28,8 @@ def kong_paths(template: str, without: Sequence[str] = ()) -> list[str]:
         ProviderRefused: One of those cannot be told apart without look-around.
     """
     segments = segments_of(template)
-    if not segments:
-        return ["~/$"]
     kept = [_distinguished(template, segments, segments_of(other)) for other in without]
-    found = _spelled(segments, 0, kept)
-    return [f"~{''.join(f'/{part}{_MATRIX}' for part in parts)}/?$" for parts in found]
+    return [f"~{joined(parts)}$" for parts in _spelled(segments, 0, kept)]
 
 
 def _distinguished(template: str, ours: Sequence[str], theirs: Sequence[str]) -> list[str | None]:
@@ -51,7 +39,7 @@ def _distinguished(template: str, ours: Sequence[str], theirs: Sequence[str]) ->
     for mine, other in zip(ours, theirs, strict=True):
         if mine == other or PARAMETER.fullmatch(other):
             words.append(None)
-        elif PARAMETER.fullmatch(mine) and set(unquote(other)) <= _UNRESERVED:
+        elif PARAMETER.fullmatch(mine) and set(unquote(other)) <= UNRESERVED:
             words.append(unquote(other))
         else:
             raise ProviderRefused(
@@ -67,13 +55,13 @@ def _spelled(
     """Return sequences of expressions, one for each segment from a position on, that together
     match what is not kept out."""
     if not kept:
-        return [[_segment(segment) for segment in segments[position:]]]
+        return [[segment_expression(segment) for segment in segments[position:]]]
     if position == len(segments):
         return []
     same = [words for words in kept if words[position] is None]
     texts = sorted({word for words in kept if (word := words[position]) is not None})
     if not texts:
-        own = _segment(segments[position])
+        own = segment_expression(segments[position])
         return [[own, *rest] for rest in _spelled(segments, position + 1, same)]
     other = _no_word(texts, at_start=True)
     found = [[other, *rest] for rest in _spelled(segments, position + 1, same)]
@@ -95,21 +83,3 @@ def _no_word(words: Sequence[str], *, at_start: bool) -> str:
     elif "" not in words:
         choices.append("")
     return f"(?:{'|'.join(choices)})"
-
-
-def _segment(segment: str) -> str:
-    texts = PARAMETER.split(segment)
-    return _TEXT.join("".join(map(_char, unquote(text))) for text in texts)
-
-
-def _char(char: str) -> str:
-    escaped = f"\\{char}" if char in _META else char
-    if char in _UNRESERVED:
-        return escaped
-    encoded = "".join(f"%{_digit(byte >> 4)}{_digit(byte & 15)}" for byte in char.encode())
-    return f"(?:{escaped}|{encoded})"
-
-
-def _digit(value: int) -> str:
-    digit = f"{value:X}"
-    return f"[{digit}{digit.lower()}]" if digit > "9" else digit

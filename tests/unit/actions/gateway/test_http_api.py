@@ -120,6 +120,15 @@ class TestRead:
         with pytest.raises(ProviderUnreachable):
             serve((404, {}, b"<html>nginx</html>")).read("/x", missing_ok=True)
 
+    def test_missing_may_be_told_by_the_body(self, serve: Serve) -> None:
+        """
+        Where a 404 can mean several things, its body decides.
+        """
+        client = serve(said(404, code=3))
+        assert client.read("/x", missing_ok=lambda body: body["code"] == 3) is None
+        with pytest.raises(ProviderUnreachable):
+            client.read("/x", missing_ok=lambda body: body["code"] == 4)
+
     @pytest.mark.parametrize("content", [b"", b"<html>", b'{"a": "\xff', b"[" * 100_000])
     def test_no_json_is_no_answer(self, serve: Serve, content: bytes) -> None:
         """

@@ -30,6 +30,8 @@ def matches(template: str, path: str, without: tuple[str, ...] = ()) -> bool:
         ("/orders/{id}", "/orders/4001;v=1", True),
         ("/orders/{id}", "/orders;v=1/4001", True),
         ("/orders/{id}", "/orders/a%2Fb", True),
+        ("/orders/{id}", "/orders%2F4001", True),
+        ("/orders/{id}", "/orders%2f4001", True),
         ("/orders/{id}", "/orders", False),
         ("/orders/{id}", "/orders/", False),
         ("/orders/{id}", "/orders/4001/items", False),
