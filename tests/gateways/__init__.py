@@ -11,11 +11,12 @@ from pathlib import Path
 from tests.gateways.envoy import EnvoyRig
 from tests.gateways.rig import Rig
 from tests.gateways.standins.apisix import ApisixStandIn
+from tests.gateways.standins.cloudflare import CloudflareStandIn
 from tests.gateways.standins.kong import KongStandIn
 from tests.gateways.subject import Subject
 
 RIGS: tuple[type[Rig], ...] = (EnvoyRig,)
-STANDINS: tuple[type[Subject], ...] = (KongStandIn, ApisixStandIn)
+STANDINS: tuple[type[Subject], ...] = (KongStandIn, ApisixStandIn, CloudflareStandIn)
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}
 

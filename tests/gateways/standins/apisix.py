@@ -15,7 +15,7 @@ from typing import Any
 
 from actions.gateway.adapters.apisix import ApisixGateway
 from tests.gateways.standins.server import JsonServer, Request, Response
-from tests.gateways.subject import Subject
+from tests.gateways.standins.subject import StandIn
 from tests.gateways.upstream import ENDPOINTS
 
 KEY = "apisix-admin-k3y"
@@ -267,13 +267,14 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, int) and value > 0
 
 
-class ApisixStandIn(Subject):
+class ApisixStandIn(StandIn):
     """An APISIX with one route of the operator's, which checks keys."""
 
     kind = "apisix"
     adapter_class = ApisixGateway
-    cut = "requests:Session.send"
-    writes_once = False
+    refusal = Response(400, {"error_msg": "unknown plugin [fault-injection]"})
+    credential = "admin_key"
+    api: ApisixApi
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -303,18 +304,6 @@ class ApisixStandIn(Subject):
             "settle_s": 0.0,
         }
 
-    def start(self) -> None:
-        self.api.start()
-
-    def stop(self) -> None:
-        self.api.stop()
-
-    def close(self) -> None:
-        self.api.stop()
-
-    def writes(self) -> object:
-        return self.api.writes
-
     def export(self) -> bytes:
         return self.api.exported()
 
@@ -327,23 +316,7 @@ class ApisixStandIn(Subject):
     def edit_ours(self) -> None:
         self.api.changed("routes", next(iter(self.api.own())), lambda value: value.update(status=0))
 
-    def refuse(self) -> None:
-        """Let nothing be made or changed any more; deleting works."""
-        self.api.sees = self._refusing
-
     def accept(self) -> None:
-        self.api.sees = lambda _request: None
+        super().accept()
         if self.has_their_edit():
             self.api.removed("routes", "theirs")
-
-    def garble(self) -> None:
-        self.api.garbled = True
-
-    def ungarble(self) -> None:
-        self.api.garbled = False
-
-    def _refusing(self, request: Request) -> None:
-        if request.method == "PUT":
-            self.api.instead.append(
-                Response(400, {"error_msg": "unknown plugin [fault-injection]"})
-            )

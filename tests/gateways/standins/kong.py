@@ -16,7 +16,7 @@ from typing import Any
 
 from actions.gateway.adapters.kong import KongGateway
 from tests.gateways.standins.server import JsonServer, Request, Response
-from tests.gateways.subject import Subject
+from tests.gateways.standins.subject import StandIn
 from tests.gateways.upstream import ENDPOINTS
 
 TOKEN = "kong-admin-t0ken"
@@ -357,13 +357,14 @@ def _is_uuid(text: str) -> bool:
     return bool(re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text))
 
 
-class KongStandIn(Subject):
+class KongStandIn(StandIn):
     """A Kong with one route of the operator's, which checks keys."""
 
     kind = "kong"
     adapter_class = KongGateway
-    cut = "requests:Session.send"
-    writes_once = False
+    refusal = violation("config", "expected a record").response
+    credential = "admin_token"
+    api: KongApi
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -393,18 +394,6 @@ class KongStandIn(Subject):
             "settle_s": 0.0,
         }
 
-    def start(self) -> None:
-        self.api.start()
-
-    def stop(self) -> None:
-        self.api.stop()
-
-    def close(self) -> None:
-        self.api.stop()
-
-    def writes(self) -> object:
-        return self.api.writes
-
     def export(self) -> bytes:
         return self.api.exported()
 
@@ -418,21 +407,7 @@ class KongStandIn(Subject):
         plugin = next(p for p in self.api.own("plugins") if p["name"] == "request-termination")
         self.api.changed("plugins", plugin["id"], enabled=False)
 
-    def refuse(self) -> None:
-        """Let nothing be made or changed any more, as a Kong in read-only mode; deleting works."""
-        self.api.sees = self._refusing
-
     def accept(self) -> None:
-        self.api.sees = lambda _request: None
+        super().accept()
         for row in [r for r in self.api.tables["routes"].values() if r["name"] == "theirs"]:
             self.api.removed("routes", row["id"])
-
-    def garble(self) -> None:
-        self.api.garbled = True
-
-    def ungarble(self) -> None:
-        self.api.garbled = False
-
-    def _refusing(self, request: Request) -> None:
-        if request.method in ("PUT", "POST", "PATCH"):
-            self.api.instead.append(violation("config", "expected a record").response)
