@@ -2,9 +2,10 @@
 
 Each object is one call. So that nobody's work is lost all the same: right before each call the
 objects are read again, and after the last; they must differ from what was read before in nothing
-but what the call in between was to change, or the writing stops. Between a read and the call right
-after it another hand's change is not seen: some milliseconds, which no check on this side closes
-if the API takes no precondition.
+but what the call in between was to change, or the writing stops. Another hand's change is not seen
+between a read and the call right after it, nor, in the object that was just written, between the
+call and the next read: some milliseconds, which no check on this side closes if the API takes no
+precondition.
 
 The order of the calls is the adapter's to choose, such that no endpoint is open between two of
 them that is held both before and after.

@@ -145,17 +145,14 @@ def _response(answer: ControlAnswer) -> dict[str, Any]:
 
 
 def window(rate_per_s: float, plan: Plan) -> tuple[int, int]:
-    """
-    Return how many requests in how many seconds come closest to a rate: exactly if a period allows
-    it, else in the shortest with ten requests, else in the longest. At least one request.
-    """
+    """Return how many requests in how many seconds hold a rate: in the shortest period in which
+    rounding down to whole requests takes at most a tenth off, else in the longest."""
     periods = PERIODS_S[plan]
     for period in periods:
-        count = rate_per_s * period
-        if count >= 1 and abs(count - round(count)) < 1e-6:
-            return round(count), period
-    period = next((each for each in periods if rate_per_s * each >= 10), periods[-1])
-    return max(1, int(rate_per_s * period)), period
+        count = rate_per_s * period + 1e-9
+        if count >= 1 and int(count) >= 0.9 * count:
+            return int(count), period
+    return max(1, int(rate_per_s * periods[-1])), periods[-1]
 
 
 def slowest_rate_per_s(plan: Plan) -> float:

@@ -255,7 +255,9 @@ class KongGateway:
         if not wanted and not self._is_used(state):
             away = [self._service_key] if self._service_key in state.own else []
             return [self._deletion(key, state) for key in [*gone, *away]]
-        missing = [overlay for overlay in wanted if not _is_there(overlay, state)]
+        # After an edit all are written again: it may have added what no comparison asks for.
+        again = self._is_edited(state)
+        missing = [overlay for overlay in wanted if again or not _is_there(overlay, state)]
         strange = set(state.own) - {key for overlay in wanted for key in _keys(overlay)}
         strange = {
             key
@@ -264,18 +266,16 @@ class KongGateway:
         }
         is_nowhere = holds(state.own.get(self._service_key), nowhere(self._name))
         steps = [] if is_nowhere else [self._service_step(None, state)]
-        closing = [overlay for overlay in missing if not overlay.passes]
-        passing = [overlay for overlay in missing if overlay.passes]
-        for overlay in closing:
+        for overlay in [overlay for overlay in missing if not overlay.passes]:
             steps += self._puts([("routes", overlay.route), *_plugins(overlay)], state)
-        parked = [o for o in passing if f"routes/{o.id}" not in state.own]
-        for overlay in parked:
-            steps += self._puts([("routes", self._parked(overlay)), *_plugins(overlay)], state)
-        if parked:
-            steps[-1] = self._settling(steps[-1])
+        passing = [overlay for overlay in missing if overlay.passes]
         for overlay in passing:
-            here = [] if overlay in parked else _plugins(overlay)
-            steps += self._puts([*here, ("routes", overlay.route)], state)
+            is_new = f"routes/{overlay.id}" not in state.own
+            parked = [("routes", self._parked(overlay))] if is_new else []
+            steps += self._puts([*parked, *_plugins(overlay)], state)
+        if passing:
+            steps[-1] = self._settling(steps[-1])
+            steps += self._puts([("routes", overlay.route) for overlay in passing], state)
         steps += [self._deletion(key, state) for key in sorted(strange)]
         steps.append(self._version_step(version, wanted, state))
         return [*steps, *(self._deletion(key, state) for key in gone)]
@@ -293,13 +293,8 @@ class KongGateway:
 
         return Step(do, step.undo, step.touches)
 
-    def _puts(
-        self, objects: Iterable[tuple[str, Mapping[str, Any]]], state: State
-    ) -> Iterable[Step]:
-        for kind, body in objects:
-            key = f"{kind}/{body['id']}"
-            if not holds(state.own.get(key), dict(body)):
-                yield self._put(key, body, state)
+    def _puts(self, objects: Iterable[tuple[str, Mapping[str, Any]]], state: State) -> list[Step]:
+        return [self._put(f"{kind}/{body['id']}", body, state) for kind, body in objects]
 
     def _put(self, key: str, body: Mapping[str, Any], state: State) -> Step:
         before = state.own.get(key)

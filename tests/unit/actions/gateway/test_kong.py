@@ -218,12 +218,22 @@ class TestOtherHands:
             lambda api: api.changed("routes", api.own("routes")[0]["id"], tags=[]),
             lambda api: api.changed("routes", api.own("routes")[0]["id"], name="mine"),
             lambda api: api.changed("routes", api.own("routes")[0]["id"], paths=["/x"]),
+            lambda api: api.changed("routes", api.own("routes")[0]["id"], snis=["x"]),
             lambda api: api.changed("services", api.own("services")[0]["id"], host="h"),
             lambda api: api.made(
                 "plugins", name="key-auth", route={"id": api.own("routes")[0]["id"]}
             ),
         ],
-        ids=["route gone", "plugin gone", "tags gone", "name", "path", "service", "plugin added"],
+        ids=[
+            "route gone",
+            "plugin gone",
+            "tags gone",
+            "name",
+            "path",
+            "sni",
+            "service",
+            "plugin added",
+        ],
     )
     def test_every_edit_is_seen_replaced_and_kept(
         self, kong: KongStandIn, tmp_path: Path, edit: Any
