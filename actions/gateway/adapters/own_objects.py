@@ -13,10 +13,13 @@ them that is held both before and after.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from actions.gateway.own_file import OwnFile
 from bot.action import Writing
 from bot.errors import Conflict, ProviderRefused, ProviderUnreachable
 
@@ -79,6 +82,24 @@ def carry_out(
         done.append(step)
         touched = step.touches
     return _unchanged(look(), seen, touched, gateway)
+
+
+def keep(aside: OwnFile, objects: Objects, gateway: str) -> Path:
+    """Keep objects that another hand has changed, for their owner alone to read; return where.
+
+    Raises:
+        ProviderUnreachable: They cannot be kept.
+    """
+    try:
+        kept = aside.set_aside(json.dumps(dict(objects), sort_keys=True).encode())
+        kept.chmod(0o600)
+    except OSError as error:
+        raise ProviderUnreachable(
+            f"What another hand made of Firedoor's part of gateway {gateway} cannot be kept beside "
+            f"{aside.path} ({error.strerror}), so it was not replaced; the gateway was not "
+            "changed. Mend the disk or its rights."
+        ) from None
+    return kept
 
 
 def _unchanged(now: Objects, seen: Objects, touched: frozenset[str], gateway: str) -> Objects:

@@ -10,6 +10,9 @@ short time remains in which they are not.
 The Admin API writes to etcd, from where the nodes take a change within milliseconds; it does not
 say when they have. Converge waits ``settle_s``, and only a look from outside proves it.
 
+Addresses are those that APISIX takes for its callers', by its configuration of nginx or by its
+plugin ``real-ip``.
+
 ``?ttl=`` on a route would make etcd drop it after a time. It is not how a containment ends here: it
 could not be extended without a write, would drop a control that the store still holds, and would
 reopen an endpoint without a word in the journal.
@@ -17,7 +20,6 @@ reopen an endpoint without a word in the journal.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +38,7 @@ from actions.gateway.adapters.apisix.state import (
 )
 from actions.gateway.adapters.http_api import HttpApi, first_text
 from actions.gateway.adapters.matching import holds, key_names
-from actions.gateway.adapters.own_objects import Step, carry_out
+from actions.gateway.adapters.own_objects import Step, carry_out, keep
 from actions.gateway.own_file import OwnFile
 from actions.gateway.rules import rules_of
 from bot.action import SILENT, Support, Writing
@@ -149,15 +151,17 @@ class ApisixGateway:
             wanted = self._wanted(controls, state)
             if self._is_right(wanted, version, state):
                 return version
+            steps = self._steps(wanted, version, state)
+            kept = keep(self._aside, state.own, self._name) if self._is_edited(state) else None
             carry_out(
-                self._steps(wanted, version, state),
+                steps,
                 look=self._apisix.own,
                 seen=state.own,
                 writing=writing,
                 gateway=self._name,
             )
-            if self._is_edited(state):
-                self._tell(state, writing)
+            if kept is not None:
+                self._tell(kept, writing)
             time.sleep(self._settle_s)
             if (reported := self.observe()) != version:
                 raise self._conflict(f"reports version {reported}, and {version} was written")
@@ -189,8 +193,8 @@ class ApisixGateway:
         return marker.version
 
     def _is_right(self, wanted: Mapping[str, Any], version: str, state: State) -> bool:
-        if not wanted and version == self.version_of(()):
-            return not state.own
+        if not state.own:
+            return version == self.version_of(())
         there = {id_ for id_, body in wanted.items() if holds(state.own.get(id_), body)}
         return (
             self._reported(state) == version
@@ -206,9 +210,7 @@ class ApisixGateway:
             return bool(state.own)
         return marker.set_digest != set_digest(self._name, state.own)
 
-    def _tell(self, state: State, writing: Writing) -> None:
-        kept = self._aside.set_aside(json.dumps(dict(state.own), sort_keys=True).encode())
-        kept.chmod(0o600)
+    def _tell(self, kept: Path, writing: Writing) -> None:
         writing.displaced(
             f"Firedoor's routes at gateway {self._name} were not as it had left them, by another "
             f"hand or an interrupted writing, and were replaced; what was there is in {kept}. "

@@ -12,13 +12,16 @@ Nor does it say when its nodes have taken a change up. They do within
 An overlay that lets requests on is first written where no request matches it, gets its plugins, and
 only after ``settle_s`` its place: it never serves without the plugins that check callers.
 
+Addresses are those that Kong takes for its callers': set ``trusted_ips`` and ``real_ip_header``
+behind a load balancer. Where a plugin for all routes asks for a credential, a closed endpoint
+answers 401 to those without one, as ``request-termination`` comes after it.
+
 An edit of a route or service by hand is found and replaced; so is a plugin put on one of
 Firedoor's routes. With decK, ``select_tags`` must be set, or a sync removes what is Firedoor's.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,14 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from actions.gateway.adapters.http_api import HttpApi, first_text
-from actions.gateway.adapters.kong.render import (
-    NOWHERE,
-    Base,
-    Overlay,
-    gateway_tags,
-    nowhere,
-    render,
-)
+from actions.gateway.adapters.kong.names import NOWHERE, gateway_tags, nowhere
+from actions.gateway.adapters.kong.render import Base, Overlay, render
 from actions.gateway.adapters.kong.state import (
     KongState,
     Marker,
@@ -43,7 +40,7 @@ from actions.gateway.adapters.kong.state import (
     without_times,
 )
 from actions.gateway.adapters.matching import holds, key_names
-from actions.gateway.adapters.own_objects import Step, carry_out
+from actions.gateway.adapters.own_objects import Step, carry_out, keep
 from actions.gateway.own_file import OwnFile
 from actions.gateway.rules import rules_of
 from bot.action import SILENT, Support, Writing
@@ -167,8 +164,8 @@ class KongGateway:
             wanted = self._wanted(controls, state)
             if self._is_right(wanted, version, state):
                 return version
-            edited = self._is_edited(state)
             steps = self._steps(wanted, version, state)
+            kept = keep(self._aside, state.own, self._name) if self._is_edited(state) else None
             carry_out(
                 steps,
                 look=lambda: self._kong.look().own,
@@ -176,8 +173,8 @@ class KongGateway:
                 writing=writing,
                 gateway=self._name,
             )
-            if edited:
-                self._tell(state, writing)
+            if kept is not None:
+                self._tell(kept, writing)
             time.sleep(self._settle_s)
             if (reported := self._reported(self._kong.look())) != version:
                 raise self._conflict(f"reports version {reported}, and {version} was written")
@@ -210,8 +207,8 @@ class KongGateway:
         return marker.version
 
     def _is_right(self, wanted: Sequence[Overlay], version: str, state: State) -> bool:
-        if not wanted and not state.own:
-            return True
+        if not state.own:
+            return version == self.version_of(())
         keys = {key for overlay in wanted for key in _keys(overlay)} | {self._service_key}
         return (
             self._reported(state) == version
@@ -227,9 +224,7 @@ class KongGateway:
             return bool(state.own)
         return marker.set_digest != set_digest(self._name, state.own)
 
-    def _tell(self, state: State, writing: Writing) -> None:
-        kept = self._aside.set_aside(json.dumps(dict(state.own), sort_keys=True).encode())
-        kept.chmod(0o600)
+    def _tell(self, kept: Path, writing: Writing) -> None:
         writing.displaced(
             f"Firedoor's routes at gateway {self._name} were not as it had left them, by another "
             f"hand or an interrupted writing, and were replaced; what was there is in {kept}. "
@@ -252,7 +247,7 @@ class KongGateway:
         """Close first; then what lets requests on; then the version; then what is to go."""
         gone = [key for key in state.own if key.startswith("routes/")]
         gone = [key for key in gone if key.removeprefix("routes/") not in {o.id for o in wanted}]
-        if not wanted and not self._is_used(state):
+        if version == self.version_of(()) and not self._is_used(state):
             away = [self._service_key] if self._service_key in state.own else []
             return [self._deletion(key, state) for key in [*gone, *away]]
         # After an edit all are written again: it may have added what no comparison asks for.
@@ -265,7 +260,7 @@ class KongGateway:
             if key.startswith("plugins/") and f"routes/{_route_of(state.own[key])}" not in gone
         }
         is_nowhere = holds(state.own.get(self._service_key), nowhere(self._name))
-        steps = [] if is_nowhere else [self._service_step(None, state)]
+        steps = [] if is_nowhere and not again else [self._service_step(None, state)]
         for overlay in [overlay for overlay in missing if not overlay.passes]:
             steps += self._puts([("routes", overlay.route), *_plugins(overlay)], state)
         passing = [overlay for overlay in missing if overlay.passes]

@@ -11,14 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from actions.gateway.adapters.http_api import HttpApi
-from actions.gateway.adapters.kong.render import (
-    TAG,
-    Base,
-    is_own,
-    named_id,
-    nowhere,
-    service_name,
-)
+from actions.gateway.adapters.kong.names import TAG, is_own, named_id, nowhere, service_name
+from actions.gateway.adapters.kong.render import Base
 from bot.errors import ProviderRefused
 from bot.model.base import digest_of
 

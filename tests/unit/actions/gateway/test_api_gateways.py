@@ -208,6 +208,38 @@ class TestInterrupted:
         assert subject.gateway.converge([CLOSE]) == subject.gateway.observe()
 
 
+class TestUnserved:
+    def test_endpoint_that_nobody_serves(self, subject: StandIn) -> None:
+        """
+        A control on an endpoint that no route of the operator's leads to is held all the same:
+        a route that comes later is covered.
+        """
+        for route in list(getattr(subject.api, "tables", {}).get("routes", ())):
+            subject.api.tables["routes"].pop(route)  # type: ignore[attr-defined]
+        version = subject.gateway.converge([LIMIT])
+        assert subject.gateway.observe() == version == subject.gateway.version_of([LIMIT])
+        assert subject.gateway.converge(()) == subject.gateway.observe()
+
+
+class TestAside:
+    def test_what_cannot_be_kept_is_not_replaced(self, subject: StandIn, tmp_path: Path) -> None:
+        """
+        Another hand's edit is kept before it is replaced, or not replaced.
+        """
+        if "set_aside" not in subject.arguments():
+            pytest.skip("the gateway itself keeps what was there")
+        subject.gateway.converge([CLOSE])
+        subject.edit_ours()
+        edited = subject.export()
+        (tmp_path / "file").write_text("not a folder")
+
+        gateway = subject.adapter(set_aside=tmp_path / "file")
+        with pytest.raises(ProviderUnreachable, match="cannot be kept"):
+            gateway.converge([CLOSE])
+
+        assert subject.export() == edited
+
+
 class TestHonest:
     def test_limits_are_called_approximate(self, subject: StandIn) -> None:
         """

@@ -220,6 +220,7 @@ class TestOtherHands:
             lambda api: api.changed("routes", api.own("routes")[0]["id"], paths=["/x"]),
             lambda api: api.changed("routes", api.own("routes")[0]["id"], snis=["x"]),
             lambda api: api.changed("services", api.own("services")[0]["id"], host="h"),
+            lambda api: api.changed("services", api.own("services")[0]["id"], path="/p"),
             lambda api: api.made(
                 "plugins", name="key-auth", route={"id": api.own("routes")[0]["id"]}
             ),

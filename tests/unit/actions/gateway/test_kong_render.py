@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from actions.gateway.adapters.kong.names import NAMESPACE, nowhere
 from actions.gateway.adapters.kong.plugins import limit_config
-from actions.gateway.adapters.kong.render import NAMESPACE, Base, Overlay, nowhere, render
+from actions.gateway.adapters.kong.render import Base, Overlay, render
 from actions.gateway.answers import CLOSED, REFUSED
 from actions.gateway.rules import rules_of
 from bot.errors import ProviderRefused
