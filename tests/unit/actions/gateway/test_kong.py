@@ -225,16 +225,7 @@ class TestOtherHands:
                 "plugins", name="key-auth", route={"id": api.own("routes")[0]["id"]}
             ),
         ],
-        ids=[
-            "route gone",
-            "plugin gone",
-            "tags gone",
-            "name",
-            "path",
-            "sni",
-            "service",
-            "plugin added",
-        ],
+        ids=["route", "plugin", "tags", "name", "path", "sni", "host", "service path", "added"],
     )
     def test_every_edit_is_seen_replaced_and_kept(
         self, kong: KongStandIn, tmp_path: Path, edit: Any
