@@ -17,8 +17,11 @@ from tests.gateways.envoy_fleet import EnvoyFleetRig
 from tests.gateways.haproxy import HaproxyRig
 from tests.gateways.nginx import NginxRig
 from tests.gateways.rig import Rig
+from tests.gateways.standins.apisix import ApisixStandIn
 from tests.gateways.standins.aws_api_gateway import AwsApi
 from tests.gateways.standins.aws_waf import AwsWaf
+from tests.gateways.standins.cloudflare import CloudflareStandIn
+from tests.gateways.standins.kong import KongStandIn
 from tests.gateways.standins.kubernetes_gateways import GatewayApi, Istio
 from tests.gateways.subject import Subject
 from tests.gateways.traefik import TraefikRig
@@ -36,6 +39,9 @@ STANDINS: tuple[type[Subject], ...] = (
     AwsApi,
     Istio,
     GatewayApi,
+    KongStandIn,
+    ApisixStandIn,
+    CloudflareStandIn,
 )
 
 BY_KIND = {each.kind: each for each in (*RIGS, *STANDINS)}

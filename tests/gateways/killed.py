@@ -1,6 +1,6 @@
-"""A process that converges a gateway and is killed right after the remote write.
+"""A process that converges a gateway and is killed right after a remote write.
 
-Run as a module; a pickle of ``(adapter class, its arguments, controls, cut)`` is its input.
+Run as a module; a pickle of ``(adapter class, its arguments, controls, cut, after)`` is its input.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from tests.gateways.subject import Subject
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def killed_after_write(subject: Subject, controls: Sequence[Control]) -> None:
-    """Converge in another process, which ``SIGKILL`` ends right after its first remote write."""
+def killed_after_write(subject: Subject, controls: Sequence[Control], after: int = 1) -> None:
+    """Converge in another process, which ``SIGKILL`` ends right after its first remote write, or
+    after a later one."""
     order = pickle.dumps(
-        (subject.adapter_class, subject.arguments(), list(controls), subject.cut), protocol=4
+        (subject.adapter_class, subject.arguments(), list(controls), subject.cut, after),
+        protocol=4,
     )
     done = subprocess.run(
         [sys.executable, "-m", "tests.gateways.killed"],
@@ -38,17 +40,20 @@ def killed_after_write(subject: Subject, controls: Sequence[Control]) -> None:
 
 
 def main() -> None:
-    adapter_class, arguments, controls, cut = pickle.loads(sys.stdin.buffer.read())
+    adapter_class, arguments, controls, cut, after = pickle.loads(sys.stdin.buffer.read())
     module, _, name = cut.partition(":")
     owner: Any = importlib.import_module(module)
     *path, last = name.split(".")
     for part in path:
         owner = getattr(owner, part)
     real = getattr(owner, last)
+    left = after
 
     def killing(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
         answer = real(*args, **kwargs)
-        if _is_write(answer):
+        left -= _is_write(answer)
+        if not left:
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
 

@@ -13,12 +13,14 @@ class Subject(ABC):
     One kind of gateway, real or a stand-in of its API.
 
     ``cut`` names (``module:Class.method``) what makes the remote write: a process is killed right
-    after its first call. ``adapter_class`` is made with `arguments`.
+    after its first call. ``adapter_class`` is made with `arguments`. ``writes_once`` tells whether
+    one such call brings the gateway to a set; if not, a writing that was cut is completed.
     """
 
     kind: ClassVar[str]
     adapter_class: ClassVar[type[Any]]
     cut: ClassVar[str]
+    writes_once: ClassVar[bool] = True
     gateway: Gateway
 
     @abstractmethod
