@@ -1,8 +1,9 @@
 """The gateway: a real Envoy, with its files in one directory.
 
-Its listener is what ``deploy/gateways/envoy.example.yaml`` shows an operator: paths are normalised before
-anything looks at them, tokens are verified before anything believes them, and two of Firedoor's
-filters stand ready. Routes come from a file that Envoy watches, so a restart finds them again.
+Its listener is what ``deploy/gateways/envoy.example.yaml`` shows an operator: paths are normalised
+before anything looks at them, tokens are verified before anything believes them, and two of
+Firedoor's filters stand ready. Routes come from a file that Envoy watches, so a restart finds them
+again.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from bot.settings.parts import Part, absolute, absolute_if_given
+from bot.settings.parts import Part, SecretSource, absolute, absolute_if_given
 
 
 class _Gateway(Part):
@@ -157,6 +157,46 @@ class GatewayApiSettings(_Kubernetes):
     route_namespaces: tuple[str, ...] | None = None
 
 
+class KongSettings(_Gateway):
+    """Routes and plugins of Firedoor's own, by the Admin API."""
+
+    kind: Literal["kong"]
+    admin_url: str
+    admin_token: SecretSource | None = None
+    consumers: bool = False
+    marks_throttled: bool = True
+    ca_file: str | None = None
+    settle_s: float = Field(default=5.0, ge=0, le=120)
+
+    _paths = field_validator("ca_file")(absolute_if_given)
+
+
+class ApisixSettings(_Gateway):
+    """Routes of Firedoor's own, by the Admin API."""
+
+    kind: Literal["apisix"]
+    admin_url: str
+    admin_key: SecretSource
+    consumers: bool = False
+    ca_file: str | None = None
+    settle_s: float = Field(default=1.0, ge=0, le=120)
+
+    _paths = field_validator("ca_file")(absolute_if_given)
+
+
+class CloudflareSettings(_Gateway):
+    """Rules of Firedoor's own in a zone, by the Rulesets API."""
+
+    kind: Literal["cloudflare"]
+    zone_id: str
+    api_token: SecretSource
+    hosts: tuple[str, ...] = ()
+    plan: Literal["business", "enterprise"] = "business"
+    limits_by: Literal["none", "address", "data_centre"] = "address"
+    token_configuration: str | None = None
+    settle_s: float = Field(default=3.0, ge=0, le=120)
+
+
 GatewaySettings = Annotated[
     EnvoySettings
     | EnvoyFleetSettings
@@ -167,6 +207,9 @@ GatewaySettings = Annotated[
     | AwsWafSettings
     | AwsApiGatewaySettings
     | IstioSettings
-    | GatewayApiSettings,
+    | GatewayApiSettings
+    | KongSettings
+    | ApisixSettings
+    | CloudflareSettings,
     Field(discriminator="kind"),
 ]

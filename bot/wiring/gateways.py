@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from actions.gateway.adapters.apisix import ApisixGateway
 from actions.gateway.adapters.aws_api_gateway import AwsApiGateway
 from actions.gateway.adapters.aws_waf import AwsWafGateway
 from actions.gateway.adapters.caddy import CaddyGateway
+from actions.gateway.adapters.cloudflare import CloudflareGateway
 from actions.gateway.adapters.envoy import EnvoyFleet, EnvoyGateway
 from actions.gateway.adapters.haproxy import HaproxyGateway
+from actions.gateway.adapters.kong import KongGateway
 from actions.gateway.adapters.kubernetes import GatewayApiGateway, IstioGateway
 from actions.gateway.adapters.nginx import NginxGateway
 from actions.gateway.adapters.traefik import TraefikGateway
@@ -18,15 +21,18 @@ from bot.action import Gateway
 from bot.model.endpoint import Endpoint
 from bot.settings import AwsSettings, Settings
 from bot.settings.gateways import (
+    ApisixSettings,
     AwsApiGatewaySettings,
     AwsWafSettings,
     CaddySettings,
+    CloudflareSettings,
     EnvoyFleetSettings,
     EnvoySettings,
     GatewayApiSettings,
     GatewaySettings,
     HaproxySettings,
     IstioSettings,
+    KongSettings,
     NginxSettings,
     TraefikSettings,
 )
@@ -149,6 +155,41 @@ def _made(
                 endpoints=endpoints,
                 kept_dir=own,
                 **_cluster(settings),
+            )
+        case KongSettings():
+            return KongGateway(
+                name=name,
+                admin_url=settings.admin_url,
+                admin_token=settings.admin_token.reveal() if settings.admin_token else None,
+                set_aside=own,
+                endpoints=endpoints,
+                consumers=settings.consumers,
+                marks_throttled=settings.marks_throttled,
+                ca_file=settings.ca_file,
+                settle_s=settings.settle_s,
+            )
+        case ApisixSettings():
+            return ApisixGateway(
+                name=name,
+                admin_url=settings.admin_url,
+                admin_key=settings.admin_key.reveal(),
+                set_aside=own,
+                endpoints=endpoints,
+                consumers=settings.consumers,
+                ca_file=settings.ca_file,
+                settle_s=settings.settle_s,
+            )
+        case CloudflareSettings():
+            return CloudflareGateway(
+                name=name,
+                zone_id=settings.zone_id,
+                api_token=settings.api_token.reveal(),
+                hosts=settings.hosts,
+                plan=settings.plan,
+                endpoints=endpoints,
+                limits_by=settings.limits_by,
+                token_configuration=settings.token_configuration,
+                settle_s=settings.settle_s,
             )
         case GatewayApiSettings():
             return GatewayApiGateway(

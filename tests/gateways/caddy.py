@@ -35,8 +35,8 @@ THEIRS = {
 
 class CaddyRig(Rig):
     """
-    Caddy as ``deploy/gateways/caddy.example.json`` shows it: the adapter comes in by ``admin.remote``, with
-    the rights that stand there; operators come in by ``admin.listen``.
+    Caddy as ``deploy/gateways/caddy.example.json`` shows it: the adapter comes in by
+    ``admin.remote``, with the rights that stand there; operators come in by ``admin.listen``.
 
     ``resumes``: whether a start goes on with what was configured last, or forgets it.
     """

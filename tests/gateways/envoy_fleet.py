@@ -48,8 +48,8 @@ class EnvoyNode:
 
 class EnvoyFleetRig(EnvoyRig):
     """
-    Envoy as ``deploy/gateways/envoy-ads.example.yaml`` shows it, three times, and one process of Firedoor
-    that drives: this one. Requests go to the first node, unless inside of `at`.
+    Envoy as ``deploy/gateways/envoy-ads.example.yaml`` shows it, three times, and one process of
+    Firedoor that drives: this one. Requests go to the first node, unless inside of `at`.
 
     ``files`` are of the first node, but its routes are Firedoor's snapshot.
     """

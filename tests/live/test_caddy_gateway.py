@@ -248,8 +248,8 @@ class TestOwnRoute:
 class TestRights:
     def test_what_the_example_grants_is_no_more_than_needed(self, rig: CaddyRig) -> None:
         """
-        By what `deploy/gateways/caddy.example.json` grants, nothing but the server's routes and what it
-        believes of addresses can be seen or changed.
+        By what `deploy/gateways/caddy.example.json` grants, nothing but the server's routes and
+        what it believes of addresses can be seen or changed.
         """
         admin = rig.gateway._admin
 

@@ -139,7 +139,8 @@ class CloudflareGateway:
             why = "it is not said to verify tokens (`token_configuration` in firedoor.yaml)"
             return Support(ok=False, why=why, nearest=self._gentlest())
         if control.kind is not ControlKind.THROTTLE:
-            return Support(ok=True)
+            # A block of Cloudflare's answers with 400 to 499, and sets no headers.
+            return Support(ok=True, own_status=403)
         if self._zone.limits_by == "none":
             why = "the zone has no rate limiting rule for it (`limits_by` in firedoor.yaml)"
             return Support(ok=False, why=why, nearest=ControlKind.BLOCK)
@@ -147,7 +148,9 @@ class CloudflareGateway:
             why = f"the slowest rate that its plan can hold is {slowest:.2g} requests a second"
             return Support(ok=False, why=why, nearest=ControlKind.BLOCK)
         counted = "each address by itself, " if self._zone.limits_by == "address" else ""
-        return Support(ok=True, why=f"it counts {counted}per data centre", best_effort=True)
+        return Support(
+            ok=True, why=f"it counts {counted}per data centre", best_effort=True, own_status=429
+        )
 
     def version_of(self, controls: Sequence[Control]) -> str:
         return version_of_refs([ref_of(self._name, rule) for rule in self._rendered(controls)])

@@ -1,7 +1,7 @@
 """The maps that make HAProxy do what a set of controls asks for. Pure.
 
-``deploy/gateways/haproxy.example.cfg`` holds the other half: it looks a request up in ``routes`` and does
-what the word says that it finds there.
+``deploy/gateways/haproxy.example.cfg`` holds the other half: it looks a request up in ``routes``
+and does what the word says that it finds there.
 
 - ``closed``: it answers 503.
 - ``free``: nothing; the endpoint is only kept out of a less specific one's rules.

@@ -1,4 +1,4 @@
-"""How HAProxy looks a request up in Firedoor's maps, as ``deploy/gateways/haproxy.example.cfg`` says it.
+"""How HAProxy looks a request up in Firedoor's maps, as the example configuration says it.
 
 The rigs try the real one; here it can be asked with maps of different moments.
 """
