@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from actions.logs.connection import AccessLogs
 from actions.logs.paths import pattern_of
-from actions.logs.reads import cross_owner_reads
+from actions.logs.reads import ENTITLED_ROLES, cross_owner_reads
 from bot.action import Context, Facts, Params, ReadAction
 from bot.errors import BadInput
 from bot.model.base import Utc
@@ -22,7 +22,7 @@ class CrossOwnerReadsParams(Params):
     endpoint: Annotated[str, Field(examples=["GET /api/orders/{order_id}"])]
     since: Utc
     until: Utc | None = None
-    entitled_roles: tuple[str, ...] = ("support", "service")
+    entitled_roles: tuple[str, ...] = ENTITLED_ROLES
     logs: str | None = None
 
     @model_validator(mode="after")

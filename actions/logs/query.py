@@ -61,9 +61,10 @@ class Answer(NamedTuple):
 
         unreadable: Lines too long to be one, which no report has seen.
 
-        begins: The time of the oldest file's first line; None if no file has a readable one.
+        begins: The earliest time at which the part of a file that was read begins; None if no line
+            tells.
 
-        is_older_left_out: Whether a file was left out because it was last written too early.
+        is_older_left_out: Whether lines were left out because they were written too early.
 
         csv: The rows of ``listing``, under the names of its columns.
     """
@@ -103,7 +104,7 @@ def ask(
     Args:
         limit_s: The worker is ended after that many seconds.
 
-        written_since: Files that were written to for the last time before that are left out.
+        written_since: What was written before that may be left out, files and parts of files.
 
     Raises:
         ProviderUnreachable: No file matches, or one went away while it was being opened.
@@ -155,7 +156,8 @@ def request_of(
     return {
         "files": logs.paths(),
         "time_key": logs.columns["time"],
-        "written_since_us": None if written_since is None else to_us(written_since),
+        "since": written_since
+        and (to_us(written_since), logs.columns["time"], logs.columns["duration_ms"]),
         "table": question.table,
         "fill": question.fill,
         "values": dict(question.values),

@@ -12,6 +12,9 @@ from actions.logs.query import Question, ask, from_us, lines_of, to_us
 
 TOP = 20
 
+ENTITLED_ROLES = ("support", "service")
+"""Roles whose work is to read others' objects, where nothing else is said."""
+
 _TABLE = """
 CREATE TEMP TABLE seen (
     kind VARCHAR, object VARCHAR, owner VARCHAR, principal VARCHAR, role VARCHAR,

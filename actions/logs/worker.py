@@ -24,14 +24,17 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, Protocol, TextIO
+from datetime import UTC, datetime, timedelta
+from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 
 import duckdb
 
 PIECE_BYTES = 32 << 20
+PROBE_BYTES = 256 << 10
 LONGEST_LINE_BYTES = 16_000_000  # DuckDB's own limit for one JSON object is 16 MiB.
 MEMORY_LIMIT = "512MB"
 THREADS = 2
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 Connection = duckdb.DuckDBPyConnection
@@ -45,7 +48,9 @@ CREATE TEMP MACRO without_dots(p) AS
     CASE WHEN contains(p, '/.')
     THEN up_once(up_once(up_once(regexp_replace(p, '(/\.)+(/|$)', '/', 'g')))) ELSE p END;
 CREATE TEMP MACRO tidy(p) AS
-    regexp_replace(without_dots(regexp_replace(p, '//+', '/', 'g')), '(.)/$', '\1');
+    CASE WHEN contains(p, '//') OR contains(p, '/.') OR suffix(p, '/')
+    THEN regexp_replace(without_dots(regexp_replace(p, '//+', '/', 'g')), '(.)/$', '\1')
+    ELSE p END;
 """
 
 
@@ -55,16 +60,35 @@ class Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def opened(paths: list[str], written_since_us: int | None) -> tuple[list[Source], bool]:
+class Since(NamedTuple):
+    """
+    What of a log is wanted: what was written from a moment on, in microseconds since 1970.
+
+    A line is written when its request has ended, which its two keys tell: when the request began,
+    and how many milliseconds it took.
+    """
+
+    moment_us: int
+    time_key: str
+    duration_key: str
+
+    def is_later_than(self, line: bytes) -> bool:
+        """Tell whether a line was certainly written before the moment."""
+        try:
+            found = json.loads(line)
+            began = datetime.fromisoformat(found[self.time_key])
+            took = timedelta(milliseconds=float(found[self.duration_key]))
+            return began + took < _EPOCH + timedelta(microseconds=self.moment_us)
+        except (ValueError, TypeError, KeyError, OverflowError):
+            return False
+
+
+def opened(paths: list[str], since: Since | None) -> tuple[list[Source], bool]:
     """
     Open every file at once, so that a rotation from now on neither hides nor doubles one.
 
-    Args:
-        written_since_us: Files that were written to for the last time before that, in microseconds
-            since 1970, are left out. None: none are.
-
     Returns:
-        The files, and whether any with something in it was left out.
+        The files, each from where it is wanted, and whether anything older was left out.
     """
     files: list[Source] = []
     identities = set()
@@ -76,13 +100,36 @@ def opened(paths: list[str], written_since_us: int | None) -> tuple[list[Source]
             file.close()
             continue
         identities.add((stat.st_dev, stat.st_ino))
-        if written_since_us is not None and stat.st_mtime_ns < written_since_us * 1_000:
+        if since is not None and stat.st_mtime_ns < since.moment_us * 1_000:
             is_older_left_out |= stat.st_size > 0
             file.close()
-            continue
-        is_packed = path.endswith(".gz")
-        files.append(gzip.GzipFile(fileobj=file) if is_packed else _Bounded(file, stat.st_size))
+        elif path.endswith(".gz"):
+            files.append(gzip.GzipFile(fileobj=file))
+        else:
+            start = 0 if since is None else wanted_from(file, stat.st_size, since)
+            is_older_left_out |= start > 0
+            files.append(_Bounded(file, stat.st_size - start))
     return files, is_older_left_out
+
+
+def wanted_from(file: BinaryIO, size_bytes: int, since: Since) -> int:
+    """
+    Move to a line's begin before which everything is too old, and return where that is.
+
+    Halves the file again and again: lines are in the order in which they were written. What a
+    line does not tell counts as wanted, so nothing is left out on doubt.
+    """
+    low, high = 0, size_bytes
+    while high - low > PIECE_BYTES:
+        middle = (low + high) // 2
+        file.seek(middle)
+        broken, _, rest = file.read(PROBE_BYTES).partition(b"\n")
+        if since.is_later_than(rest.partition(b"\n")[0]):
+            low = middle + len(broken) + 1
+        else:
+            high = middle
+    file.seek(low)
+    return low
 
 
 class _Bounded:
@@ -172,7 +219,8 @@ def write(target: int, content: bytes) -> None:
 
 def answer(request: Mapping[str, Any], out: TextIO) -> None:
     """Read all files once and write what the question's statements find."""
-    files, is_older_left_out = opened(request["files"], request["written_since_us"])
+    since = request["since"]
+    files, is_older_left_out = opened(request["files"], since and Since(*since))
     descriptor, path = scratch_file()
     connection = locked_down(path)
     connection.execute(request["table"])

@@ -97,7 +97,7 @@ class TestWorkerProcess:
         """A log that never ends does not keep the worker for ever."""
         os.mkfifo(tmp_path / "fifo")
         script = Path(query._WORKER)
-        request = {"files": [str(tmp_path / "fifo")], "written_since_us": None, "limit_s": 1}
+        request = {"files": [str(tmp_path / "fifo")], "since": None, "limit_s": 1}
 
         ended = subprocess.run(
             [sys.executable, "-I", str(script)],
