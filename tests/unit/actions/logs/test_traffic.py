@@ -306,7 +306,7 @@ class TestFiles:
 
         assert (found.requests, found.covers_window) == (2, True)
 
-    def test_a_file_last_written_before_the_window_is_not_opened(self, log, count, tmp_path):
+    def test_a_file_last_written_before_the_window_is_not_read(self, log, count, tmp_path):
         """
         It holds nothing of the hour, and proves that the log reaches back beyond it: even one that
         cannot be read spoils nothing.
