@@ -7,10 +7,11 @@ what else is in force, and brings the gateway to all of it.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from actions.gateway import proof
+from actions.gateway import blast_radius, proof
 from actions.gateway.desk import as_json, endpoint_of, fresh_id, listed, own, refuse_if_drifted
 from actions.gateway.params import (
     AllowOnlyParams,
@@ -22,14 +23,21 @@ from actions.gateway.params import (
     ThrottleParams,
     rate_per_s,
 )
+from actions.gateway.rules import Rules, rules_of
+from actions.logs import AccessLogs
+from actions.logs.paths import PathPattern, patterns_of
+from actions.logs.traffic import traffic
 from bot.action import ChangeAction, Context
-from bot.errors import BadInput
+from bot.errors import BadInput, FiredoorError
 from bot.model.containment import ANY_METHOD, Containment, Control, ControlKind, subject
 from bot.model.incident import IncidentStatus
 from bot.model.outcome import Outcome, Proof
-from bot.model.plan import Plan
+from bot.model.plan import Brief, Plan
 
 HP = TypeVar("HP", bound=HoldParams)
+
+LOOK_S = 10
+"""How long an access log may be read before people are asked; they wait for it."""
 
 
 class _Hold(ChangeAction[HP]):
@@ -97,6 +105,24 @@ class _Hold(ChangeAction[HP]):
     def holds(self, plan: Plan) -> Control:
         return self._control(self.read_params(plan.params))
 
+    def brief(self, plan: Plan, ctx: Context) -> Brief:
+        """Return who would be concerned: the traffic of the last hour, whose endpoint it is, what
+        else is in force, and what less would do."""
+        params = self.read_params(plan.params)
+        control = self._control(params)
+        seen = _seen(control, params.logs, ctx)
+        ours = (ctx.run_id, ctx.step_id)
+        others = [
+            each
+            for each in ctx.containments.in_force(str(plan.before["gateway"]))
+            if (each.run_id, each.step_id) != ours
+        ]
+        endpoints = [each for key, each in ctx.endpoints.items() if control.concerns(key)]
+        return Brief(
+            facts=blast_radius.facts(seen, endpoints, control, others),
+            share=blast_radius.share(seen),
+        )
+
     def apply(self, plan: Plan, ctx: Context) -> Outcome:
         gateway = str(plan.before["gateway"])
         held = own(ctx, gateway)
@@ -157,6 +183,34 @@ class _Hold(ChangeAction[HP]):
             since=now,
             expires_at=now + timedelta(seconds=ctx.ttl_s),
         )
+
+
+def _seen(control: Control, name: str | None, ctx: Context) -> blast_radius.Seen:
+    """Count the requests that a control is about. Whatever keeps it from being counted is no error
+    but an answer: people then decide without it."""
+    try:
+        logs = ctx.connection(AccessLogs, name)
+    except BadInput:
+        if name is not None:
+            return f"firedoor.yaml has no access log {name!r}"
+        return "no access log is configured, or there are several and `logs` names none"
+    now = ctx.now()
+    try:
+        rules = rules_of([control], ctx.endpoints)
+        return traffic(
+            logs,
+            _requests_of([rule for rule in rules if rule.is_contained]),
+            except_for=_requests_of([rule for rule in rules if not rule.is_contained]),
+            since=now - blast_radius.WINDOW,
+            until=now,
+            limit_s=LOOK_S,
+        )
+    except FiredoorError as error:
+        return str(error)
+
+
+def _requests_of(rules: Sequence[Rules]) -> list[PathPattern]:
+    return [each for rule in rules for each in patterns_of(rule.path, rule.methods)]
 
 
 class Shadow(_Hold[ShadowParams]):

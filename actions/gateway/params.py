@@ -68,12 +68,14 @@ class HoldParams(Params):
     ``scope``: ``method`` for this method only, ``route`` for every method on the path.
     ``gateway``: needed if several are configured.
     ``probe``: what to look from outside with; needed if several are configured.
+    ``logs``: the access log to tell from who would be concerned; needed if several are configured.
     """
 
     endpoint: str
     scope: Literal["method", "route"] = "method"
     gateway: str | None = None
     probe: str | None = None
+    logs: str | None = None
 
 
 class ThrottleParams(HoldParams):

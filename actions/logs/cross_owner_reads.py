@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from actions.logs.connection import AccessLogs
 from actions.logs.paths import pattern_of
-from actions.logs.query import cross_owner_reads, from_us
+from actions.logs.reads import ENTITLED_ROLES, cross_owner_reads
 from bot.action import Context, Facts, Params, ReadAction
 from bot.errors import BadInput
 from bot.model.base import Utc
@@ -23,7 +22,7 @@ class CrossOwnerReadsParams(Params):
     endpoint: Annotated[str, Field(examples=["GET /api/orders/{order_id}"])]
     since: Utc
     until: Utc | None = None
-    entitled_roles: tuple[str, ...] = ("support", "service")
+    entitled_roles: tuple[str, ...] = ENTITLED_ROLES
     logs: str | None = None
 
     @model_validator(mode="after")
@@ -95,7 +94,7 @@ class CrossOwnerReads(ReadAction[CrossOwnerReadsParams]):
     Raises:
         BadInput: ``endpoint`` is not an endpoint's key.
 
-        ProviderUnreachable, ProviderRefused, TimedOut: As ``query.cross_owner_reads`` says.
+        ProviderUnreachable, ProviderRefused, TimedOut: As ``query.ask`` says.
     """
 
     name = "logs.cross_owner_reads"
@@ -120,8 +119,7 @@ class CrossOwnerReads(ReadAction[CrossOwnerReadsParams]):
             entitled_roles=params.entitled_roles,
             limit_s=int(self.timeout_s) - 10,
         )
-        counts = dict(answer.counts)
-        begins = _moment(counts.pop("begins_us"))
+        counts, begins = answer.counts, answer.begins
         window = f"{params.since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC"
         evidence = ctx.evidence.keep(
             f"cross-owner-reads-{_slug(params.endpoint)}.csv",
@@ -131,9 +129,9 @@ class CrossOwnerReads(ReadAction[CrossOwnerReadsParams]):
             f"people read by {counts['principals']} other callers",
         )
         facts = CrossOwnerReadsFacts(
-            **{key: value for key, value in counts.items() if not key.endswith("_us")},
-            first_seen=_moment(counts["first_us"]),
-            last_seen=_moment(counts["last_us"]),
+            **counts,
+            first_seen=answer.first_seen,
+            last_seen=answer.last_seen,
             since=params.since,
             until=until,
             window=window,
@@ -142,10 +140,6 @@ class CrossOwnerReads(ReadAction[CrossOwnerReadsParams]):
             sha256=evidence.sha256,
         )
         return Outcome(facts=facts.model_dump(mode="json"), evidence=(evidence,))
-
-
-def _moment(moment_us: int | None) -> datetime | None:
-    return None if moment_us is None else from_us(moment_us)
 
 
 def _slug(endpoint: str) -> str:

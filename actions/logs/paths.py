@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bot.errors import BadInput
+from bot.model.containment import ANY_METHOD
 
 _ENDPOINT = re.compile(r"([A-Z]+) (/\S*)")
 _PARAMETER = re.compile(r"\{[^{}/]+\}")
@@ -13,9 +15,9 @@ _PARAMETER = re.compile(r"\{[^{}/]+\}")
 
 class PathPattern(NamedTuple):
     """
-    One endpoint, ready to be matched.
+    One endpoint, ready to be matched. ``method`` may be `ANY_METHOD` where a question says so.
 
-    ``regex`` matches a whole path (it is anchored at both ends) and has one group for each of
+    ``regex`` matches a whole path (it is of_geted at both ends) and has one group for each of
     the template's ``parameters``. A parameter is one path segment or a part of one.
     """
 
@@ -48,3 +50,14 @@ def pattern_of(endpoint: str) -> PathPattern:
         )
     regex = "([^/]+)".join(re.escape(literal) for literal in literals)
     return PathPattern(method, f"^(?:{regex})$", len(literals) - 1)
+
+
+def patterns_of(path: str, methods: Sequence[str]) -> tuple[PathPattern, ...]:
+    """Return what matches requests to a path template by some methods; by any method, if none is
+    given.
+
+    Raises:
+        BadInput: As `pattern_of` says.
+    """
+    of_get = pattern_of(f"GET {path}")
+    return tuple(of_get._replace(method=method) for method in methods or (ANY_METHOD,))

@@ -4,8 +4,9 @@ DuckDB keeps some 50 MB once it is loaded and more once it ran, which a server t
 should not hold; and a process can be ended, whatever the log makes the engine do. This file is
 run by its path and imports only the standard library and DuckDB, so it starts in 0.2 s.
 
-In: one JSON object on stdin (see ``query.py``). Out: on stdout one line of JSON, the summary, and
-then the list as CSV; or status 1 and as stderr's last line ``{"error": …, "detail": …}``.
+In: one JSON object on stdin: the files, and a question as statements of Firedoor's own (see
+``query.py``) with the values that they bind. Out: on stdout one line of JSON, and then a list as
+CSV, if one is asked for; or status 1 and as stderr's last line ``{"error": …, "detail": …}``.
 
 What DuckDB may touch is one anonymous file in memory, into which the log is copied piece by piece.
 So it can open no other file, every piece ends at a line's end, and a line that the gateway is
@@ -23,21 +24,21 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, Protocol, TextIO
+from datetime import UTC, datetime, timedelta
+from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 
 import duckdb
 
 PIECE_BYTES = 32 << 20
+PROBE_BYTES = 256 << 10
 LONGEST_LINE_BYTES = 16_000_000  # DuckDB's own limit for one JSON object is 16 MiB.
 MEMORY_LIMIT = "512MB"
 THREADS = 2
-TOP = 20
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 Connection = duckdb.DuckDBPyConnection
 
-# A path is compared twice, decoded and as it was logged: `%31` is `1` to the application, but
-# `a%2fb` is one segment and not two.
 _MACROS = r"""
 CREATE TEMP MACRO present(x) AS nullif(nullif(x, ''), '-');
 CREATE TEMP MACRO without_query(p) AS regexp_extract(p, '^[^?#]*');
@@ -47,77 +48,10 @@ CREATE TEMP MACRO without_dots(p) AS
     CASE WHEN contains(p, '/.')
     THEN up_once(up_once(up_once(regexp_replace(p, '(/\.)+(/|$)', '/', 'g')))) ELSE p END;
 CREATE TEMP MACRO tidy(p) AS
-    regexp_replace(without_dots(regexp_replace(p, '//+', '/', 'g')), '(.)/$', '\1');
+    CASE WHEN contains(p, '//') OR contains(p, '/.') OR suffix(p, '/')
+    THEN regexp_replace(without_dots(regexp_replace(p, '//+', '/', 'g')), '(.)/$', '\1')
+    ELSE p END;
 """
-
-_TABLE = """
-CREATE TEMP TABLE seen (
-    kind VARCHAR, object VARCHAR, owner VARCHAR, principal VARCHAR, role VARCHAR,
-    client_ip VARCHAR, reads BIGINT, first_us BIGINT, last_us BIGINT)
-"""
-
-_FILL = """
-INSERT INTO seen
-WITH line AS (
-    SELECT epoch_us(try_cast("time" AS TIMESTAMPTZ)) AS us, "method",
-        try_cast(status AS INTEGER) AS status, without_query("path") AS raw,
-        present(principal) AS principal, present("role") AS "role",
-        present(resource_owner) AS owner, present(client_ip) AS client_ip
-    FROM (SELECT {columns} FROM read_json($piece, format = 'newline_delimited',
-        compression = 'uncompressed', ignore_errors = true, columns = {types}))
-), sieved AS (
-    SELECT *, us IS NULL OR status IS NULL AS unreadable FROM line
-    WHERE us IS NULL OR status IS NULL OR (
-        "method" = $method AND status BETWEEN 200 AND 299
-        AND us >= $since_us AND ($until_us IS NULL OR us <= $until_us)
-        AND (owner IS NULL OR principal IS DISTINCT FROM owner))
-), pathed AS (
-    SELECT *, tidy(decoded(raw)) AS plain, tidy(raw) AS logged FROM sieved
-), matched AS (
-    SELECT *, regexp_full_match(plain, $regex) AS is_plain FROM pathed
-    WHERE unreadable OR regexp_full_match(plain, $regex) OR regexp_full_match(logged, $regex)
-), named AS (
-    SELECT *, CASE WHEN is_plain THEN {plain_object} ELSE decoded({logged_object}) END AS object,
-        CASE WHEN unreadable THEN 'unreadable' WHEN owner IS NULL THEN 'unknown_owner'
-            WHEN list_contains($entitled_roles, "role") THEN 'entitled'
-            ELSE 'cross_owner' END AS kind
-    FROM matched
-)
-SELECT kind, object, owner, principal, "role", client_ip, count(*), min(us), max(us)
-FROM named WHERE kind IN ('entitled', 'cross_owner') GROUP BY ALL
-UNION ALL
-SELECT kind, NULL, NULL, NULL, NULL, NULL, count(*), NULL, NULL
-FROM named WHERE kind NOT IN ('entitled', 'cross_owner') GROUP BY kind
-"""
-
-_COUNTS = """
-SELECT count(DISTINCT object), count(DISTINCT owner),
-    count(DISTINCT principal) + max((principal IS NULL)::INTEGER),
-    sum(reads)::BIGINT, min(first_us), max(last_us),
-    coalesce(sum(reads) FILTER (WHERE principal IS NULL), 0)::BIGINT
-FROM seen WHERE kind = 'cross_owner'
-"""
-
-_TOP = """
-SELECT principal FROM seen WHERE kind = 'cross_owner' AND principal IS NOT NULL
-GROUP BY principal ORDER BY count(DISTINCT object) DESC, sum(reads) DESC, principal LIMIT $top
-"""
-
-_SERVICES = """
-SELECT DISTINCT principal FROM seen
-WHERE "role" = 'service' AND principal IS NOT NULL ORDER BY principal LIMIT $top
-"""
-
-_LIST = """
-SELECT object, owner, principal, string_agg(DISTINCT "role", ' ' ORDER BY "role"),
-    sum(reads)::BIGINT, strftime(make_timestamp(min(first_us)), '%Y-%m-%dT%H:%M:%S.%fZ'),
-    strftime(make_timestamp(max(last_us)), '%Y-%m-%dT%H:%M:%S.%fZ'),
-    string_agg(DISTINCT client_ip, ' ' ORDER BY client_ip)
-FROM seen WHERE kind = 'cross_owner' GROUP BY object, owner, principal
-ORDER BY object, owner, principal NULLS FIRST
-"""
-
-_HEADER = "object,owner,principal,roles,reads,first_seen,last_seen,client_ips\n"
 
 
 class Source(Protocol):
@@ -126,10 +60,39 @@ class Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def opened(paths: list[str]) -> list[Source]:
-    """Open every file at once, so that a rotation from now on neither hides nor doubles one."""
+class Since(NamedTuple):
+    """
+    What of a log is wanted: what was written from a moment on, in microseconds since 1970.
+
+    A line is written when its request has ended, which its two keys tell: when the request began,
+    and how many milliseconds it took.
+    """
+
+    moment_us: int
+    time_key: str
+    duration_key: str
+
+    def is_later_than(self, line: bytes) -> bool:
+        """Tell whether a line was certainly written before the moment."""
+        try:
+            found = json.loads(line)
+            began = datetime.fromisoformat(found[self.time_key])
+            took = timedelta(milliseconds=float(found[self.duration_key]))
+            return began + took < _EPOCH + timedelta(microseconds=self.moment_us)
+        except (ValueError, TypeError, KeyError, OverflowError):
+            return False
+
+
+def opened(paths: list[str], since: Since | None) -> tuple[list[Source], bool]:
+    """
+    Open every file at once, so that a rotation from now on neither hides nor doubles one.
+
+    Returns:
+        The files, each from where it is wanted, and whether anything older was left out.
+    """
     files: list[Source] = []
     identities = set()
+    is_older_left_out = False
     for path in paths:
         file = open(path, "rb")  # noqa: SIM115 - lives as long as this process
         stat = os.fstat(file.fileno())
@@ -137,9 +100,36 @@ def opened(paths: list[str]) -> list[Source]:
             file.close()
             continue
         identities.add((stat.st_dev, stat.st_ino))
-        is_packed = path.endswith(".gz")
-        files.append(gzip.GzipFile(fileobj=file) if is_packed else _Bounded(file, stat.st_size))
-    return files
+        if since is not None and stat.st_mtime_ns < since.moment_us * 1_000:
+            is_older_left_out |= stat.st_size > 0
+            file.close()
+        elif path.endswith(".gz"):
+            files.append(gzip.GzipFile(fileobj=file))
+        else:
+            start = 0 if since is None else wanted_from(file, stat.st_size, since)
+            is_older_left_out |= start > 0
+            files.append(_Bounded(file, stat.st_size - start))
+    return files, is_older_left_out
+
+
+def wanted_from(file: BinaryIO, size_bytes: int, since: Since) -> int:
+    """
+    Move to a line's begin before which everything is too old, and return where that is.
+
+    Halves the file again and again: lines are in the order in which they were written. What a
+    line does not tell counts as wanted, so nothing is left out on doubt.
+    """
+    low, high = 0, size_bytes
+    while high - low > PIECE_BYTES:
+        middle = (low + high) // 2
+        file.seek(middle)
+        broken, _, rest = file.read(PROBE_BYTES).partition(b"\n")
+        if since.is_later_than(rest.partition(b"\n")[0]):
+            low = middle + len(broken) + 1
+        else:
+            high = middle
+    file.seek(low)
+    return low
 
 
 class _Bounded:
@@ -215,29 +205,8 @@ def locked_down(allowed_path: str) -> Connection:
     ):
         connection.execute(f"SET {setting}")
     connection.execute(_MACROS)
-    connection.execute(_TABLE)
     connection.execute("SET lock_configuration = true")
     return connection
-
-
-def fill_statement(columns: Mapping[str, str], parameters: int) -> str:
-    """Return the statement that adds one piece. ``columns`` comes from our own table of kinds,
-    ``parameters`` is a number; all that comes from outside is bound."""
-
-    def name(text: str) -> str:
-        return '"' + text.replace('"', '""') + '"'
-
-    def object_of(path: str) -> str:
-        groups = ", ".join(f"regexp_extract({path}, $regex, {n + 1})" for n in range(parameters))
-        return f"concat_ws('/', {groups})" if groups else path
-
-    keys = ", ".join(f"{name(key)}: 'VARCHAR'" for key in columns.values())
-    return _FILL.format(
-        columns=", ".join(f"{name(key)} AS {name(column)}" for column, key in columns.items()),
-        types="{" + keys + "}",
-        plain_object=object_of("plain"),
-        logged_object=object_of("logged"),
-    )
 
 
 def write(target: int, content: bytes) -> None:
@@ -249,18 +218,13 @@ def write(target: int, content: bytes) -> None:
 
 
 def answer(request: Mapping[str, Any], out: TextIO) -> None:
-    """Read all files once and write the summary and the list."""
-    files = opened(request["files"])
+    """Read all files once and write what the question's statements find."""
+    since = request["since"]
+    files, is_older_left_out = opened(request["files"], since and Since(*since))
     descriptor, path = scratch_file()
     connection = locked_down(path)
-    statement = fill_statement(request["columns"], request["parameters"])
-    values = {
-        "piece": path,
-        **{
-            key: request[key]
-            for key in ("method", "regex", "since_us", "until_us", "entitled_roles")
-        },
-    }
+    connection.execute(request["table"])
+    values = {"piece": path, **request["values"]}
     counts = {"lines": 0, "unreadable": 0}
     begins: list[str] = []
     for file in files:
@@ -268,14 +232,24 @@ def answer(request: Mapping[str, Any], out: TextIO) -> None:
         for piece in pieces(file, counts):
             if os.getppid() != request["parent"]:
                 sys.exit(1)  # nobody waits for the answer any more
-            if is_first and (begin := first_time(piece, request["columns"]["time"])):
+            if is_first and (begin := first_time(piece, request["time_key"])):
                 begins.append(begin)
             is_first = False
             counts["lines"] += piece.count(b"\n")
             write(descriptor, piece)
-            connection.execute(statement, values)
-    out.write(json.dumps(summary(connection, counts, begins)) + "\n")
-    write_list(connection, out)
+            connection.execute(request["fill"], values)
+    head = {
+        **counts,
+        "begins_us": earliest_us(connection, begins),
+        "is_older_left_out": is_older_left_out,
+        "rows": {
+            name: connection.execute(statement, bound).fetchall()
+            for name, (statement, bound) in request["reports"].items()
+        },
+    }
+    out.write(json.dumps(head) + "\n")
+    if request["list"] is not None:
+        write_list(connection, request["list"], out)
 
 
 def first_time(piece: bytes, key: str) -> str | None:
@@ -290,41 +264,21 @@ def first_time(piece: bytes, key: str) -> str | None:
     return None
 
 
-def summary(connection: Connection, counts: dict[str, int], begins: list[str]) -> dict[str, Any]:
-    by_kind = dict(
-        connection.execute("SELECT kind, sum(reads)::BIGINT FROM seen GROUP BY kind").fetchall()
-    )
-    begins_us = connection.execute(
-        "SELECT min(epoch_us(try_cast(x AS TIMESTAMPTZ))) FROM (SELECT unnest($begins) AS x)",
-        {"begins": begins},
-    ).fetchall()[0][0]
-    (found,) = connection.execute(_COUNTS).fetchall()
-    records, people, principals, reads, first_us, last_us, anonymous = found
-    top = connection.execute(_TOP, {"top": TOP}).fetchall()
-    services = connection.execute(_SERVICES, {"top": TOP}).fetchall()
-    return {
-        "lines": counts["lines"],
-        "unreadable_lines": counts["unreadable"] + by_kind.get("unreadable", 0),
-        "unknown_owner_reads": by_kind.get("unknown_owner", 0),
-        "entitled_reads": by_kind.get("entitled", 0),
-        "anonymous_reads": anonymous,
-        "records": records,
-        "people": people,
-        "principals": principals or 0,
-        "reads": reads or 0,
-        "first_us": first_us,
-        "last_us": last_us,
-        "begins_us": begins_us,
-        "principal_ids": [row[0] for row in top],
-        "service_accounts": [row[0] for row in services],
-    }
+def earliest_us(connection: Connection, times: list[str]) -> int | None:
+    (row,) = connection.execute(
+        "SELECT min(epoch_us(try_cast(x AS TIMESTAMPTZ))) FROM (SELECT unnest($times) AS x)",
+        {"times": times},
+    ).fetchall()
+    found: int | None = row[0]
+    return found
 
 
-def write_list(connection: Connection, out: TextIO) -> None:
-    """Write who read what. A cell that a spreadsheet would run as a formula gets a ``'``."""
-    out.write(_HEADER)
+def write_list(connection: Connection, statement: str, out: TextIO) -> None:
+    """Write rows under their columns' names. A cell that a spreadsheet would run as a formula
+    gets a ``'``."""
+    rows = connection.execute(statement)
     writer = csv.writer(out, lineterminator="\n")
-    rows = connection.execute(_LIST)
+    writer.writerow([column[0] for column in rows.description or ()])
     while batch := rows.fetchmany(10_000):
         for row in batch:
             writer.writerow([_cell(value) for value in row])

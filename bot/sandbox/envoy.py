@@ -276,6 +276,7 @@ def _access_log(file: Path) -> dict[str, Any]:
         "user_agent": "%REQ(USER-AGENT)%",
         "sub": f"%{claim}:sub)%",
         "role": f"%{claim}:role)%",
+        "tenant": f"%{claim}:tenant)%",
         "resource_owner": f"%DYNAMIC_METADATA({METADATA}:resource_owner)%",
     }
     return {

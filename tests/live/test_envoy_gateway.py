@@ -694,11 +694,23 @@ class TestAccessLog:
         assert line["start_time"].endswith("Z")
         assert len(line["start_time"]) == len("2026-11-23T12:00:00.000Z")
 
+    def test_line_has_the_tenant_of_the_verified_token(self, edge: EnvoyRig) -> None:
+        """
+        People are told how many tenants a control would concern.
+        """
+        token = edge.tokens.make("mallory", tenant="acme")
+
+        edge.get(ORDER_PATH, headers={"Authorization": f"Bearer {token}"})
+
+        until(lambda: bool(edge.log_lines(ORDER_PATH)), "the access log's line")
+        assert edge.log_lines(ORDER_PATH)[0]["tenant"] == "acme"
+
     def test_claims_of_an_unverified_token_are_not_logged(self, edge: EnvoyRig) -> None:
         """
         What a forged token says is nobody's deed.
         """
-        claims = {"sub": "c-owner", "role": "support", "exp": int(time.time()) + 600}
+        claims = {"sub": "c-owner", "role": "support", "tenant": "acme"}
+        claims |= {"exp": int(time.time()) + 600}
         other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         token = jwt.encode(claims, other, algorithm="RS256", headers={"kid": "k"})
 
@@ -707,7 +719,7 @@ class TestAccessLog:
         until(lambda: bool(edge.log_lines(ORDER_PATH)), "the access log's line")
         (line,) = edge.log_lines(ORDER_PATH)
         assert line["response_code"] == 401
-        assert (line["sub"], line["role"], line["resource_owner"]) == (None, None, None)
+        assert all(line[key] is None for key in ("sub", "role", "tenant", "resource_owner"))
 
     def test_caller_cannot_write_the_path_or_its_address(self, edge: EnvoyRig) -> None:
         """

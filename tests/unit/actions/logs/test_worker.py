@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from actions.logs import AccessLogs, query, worker
 from actions.logs.paths import pattern_of
+from actions.logs.query import Question
 from actions.logs.schema import CANONICAL, KINDS
 from bot.errors import BadInput, ProviderRefused, ProviderUnreachable, TimedOut
 
@@ -96,7 +97,7 @@ class TestWorkerProcess:
         """A log that never ends does not keep the worker for ever."""
         os.mkfifo(tmp_path / "fifo")
         script = Path(query._WORKER)
-        request = {"files": [str(tmp_path / "fifo")], "columns": {}, "limit_s": 1}
+        request = {"files": [str(tmp_path / "fifo")], "since": None, "limit_s": 1}
 
         ended = subprocess.run(
             [sys.executable, "-I", str(script)],
@@ -123,18 +124,14 @@ class TestWorkerProcess:
             "worker.stdin.write(request.encode()); worker.stdin.close()\n"
             "print(worker.pid, flush=True); os._exit(0)\n"
         )
-        request = {
-            "files": [str(endless)],
-            "columns": dict(KINDS["envoy_json"]),
-            "method": "GET",
-            "regex": "x",
-            "parameters": 0,
-            "since_us": 0,
-            "until_us": None,
-            "entitled_roles": [],
-            "limit_s": 60,
-            "parent": 0,
-        }
+        logs = AccessLogs("x", files=[str(endless)])
+        question = Question(
+            table="CREATE TEMP TABLE seen (us BIGINT)",
+            fill=f"INSERT INTO seen WITH {query.lines_of(logs)} SELECT us FROM line",
+            values={},
+            reports={},
+        )
+        request = query.request_of(logs, question, limit_s=60) | {"parent": 0}
         command = [sys.executable, "-c", middle, str(query._WORKER), json.dumps(request)]
         pid = int(subprocess.check_output(command, timeout=20))
 
