@@ -26,7 +26,7 @@ from bot.service.lease import Lease
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised when the engine reads or writes a run's state in a way that an older one would not
 understand. A worker leaves runs alone that a newer engine has driven."""
 
