@@ -108,7 +108,7 @@ def refuse_if_drifted(ctx: Context, gateway: str, ours: Sequence[Containment]) -
         explained = (held, without, [*without, *ours])
         if reported in {_version(ctx, gateway, some) for some in explained}:
             return
-    lines = [f"{c.control.endpoint} {describe(c.control)}" for c in held] or ["no control at all"]
+    lines = [f"{c.control.place} {describe(c.control)}" for c in held] or ["no control at all"]
     raise UndoConflict(
         f"Gateway {gateway} serves routes {reported or '(none)'}, but the containments in force "
         f"make {_version(ctx, gateway, held)} ({'; '.join(lines)}): somebody else "

@@ -64,7 +64,7 @@ class _Hold(ChangeAction[HP]):
                 support.nearest
             )
             raise BadInput(
-                f"Gateway {name} cannot do {self.name} on {control.endpoint}: {support.why}; "
+                f"Gateway {name} cannot do {self.name} on {control.place}: {support.why}; "
                 f"nothing was done.{instead}"
             )
         held = ctx.containments.in_force(name, control.endpoint)

@@ -171,7 +171,7 @@ def _sentence(containment: Containment) -> str:
         case ControlKind.SHADOW:
             what = "is watched, and serves everyone,"
     return (
-        f"{control.endpoint} {what} at gateway {containment.gateway} since "
+        f"{control.place} {what} at gateway {containment.gateway} since "
         f"{containment.since:%Y-%m-%d %H:%M} UTC, until {containment.expires_at:%Y-%m-%d %H:%M} "
         "UTC at the latest if nobody extends it."
     )

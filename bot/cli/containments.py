@@ -34,7 +34,7 @@ def list_(ctx: click.Context, everything: bool, as_json: bool) -> None:
             c.id,
             c.gateway,
             c.control.kind.value,
-            c.control.endpoint,
+            c.control.place,
             f"{c.expires_at:%Y-%m-%d %H:%M:%S}",
             c.owner,
             f"lifted by {c.lifted_by}" if c.lifted_by else "in force",

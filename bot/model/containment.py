@@ -129,6 +129,11 @@ class Control(Frozen):
     def endpoint(self) -> str:
         return f"{self.method} {self.path}"
 
+    @property
+    def place(self) -> str:
+        """What it is on, for people: the endpoint, or ``every method of /api/orders``."""
+        return f"every method of {self.path}" if self.method == ANY_METHOD else self.endpoint
+
     def concerns(self, endpoint: str) -> bool:
         """Tell whether it holds for an endpoint, given by its key."""
         method, _, path = endpoint.partition(" ")

@@ -204,7 +204,7 @@ def _more(named: list[str]) -> list[str]:
 
 def control_text(control: Control) -> str:
     """Return what a control does, as ``GET /api/orders/{order_id} is closed``."""
-    endpoint = plain(control.endpoint, 200)
+    endpoint = plain(control.place, 200)
     match control.kind:
         case ControlKind.THROTTLE:
             rate = "a few" if control.rate_per_s is None else f"{control.rate_per_s:g}"
@@ -225,7 +225,7 @@ def control_noun(containment: Containment) -> str:
     noun = _word(containment.control.kind)
     if containment.control.kind is ControlKind.BLOCK:
         noun = f"block of {_named(containment.control)}"
-    return f"the {noun} of {plain(containment.control.endpoint, 200)} at {containment.gateway}"
+    return f"the {noun} of {plain(containment.control.place, 200)} at {containment.gateway}"
 
 
 def _named(control: Control) -> str:

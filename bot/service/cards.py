@@ -293,9 +293,9 @@ def expired_card(containment: Containment) -> Message:
     """A containment came to its end by its expiry."""
     control = containment.control
     return Message(
-        title=f"Containment expired: {control.endpoint}",
+        title=f"Containment expired: {control.place}",
         paragraphs=(
-            f"{control.kind.value} of {control.endpoint} at {containment.gateway} ended at its "
+            f"{control.kind.value} of {control.place} at {containment.gateway} ended at its "
             "expiry, and the gateway was brought back. If it is still needed, run the runbook "
             "again.",
         ),

@@ -135,7 +135,7 @@ class Reports:
 
     def containment_lines(self) -> list[str]:
         return [
-            f"{c.id}: {c.control.kind.value} {c.control.endpoint} at {c.gateway} "
+            f"{c.id}: {c.control.kind.value} {c.control.place} at {c.gateway} "
             f"until {c.expires_at:%Y-%m-%d %H:%M:%S} UTC, owner {c.owner}"
             for c in self.containments()
         ]

@@ -103,6 +103,15 @@ class TestControl:
 
         assert control.concerns(endpoint) is expected
 
+    @pytest.mark.parametrize(
+        ("method", "expected"), [("GET", "GET /a"), (ANY_METHOD, "every method of /a")]
+    )
+    def test_what_people_are_told_it_is_on(self, method, expected):
+        """
+        Nobody has to know what a star means.
+        """
+        assert Control(kind=ControlKind.CLOSE, method=method, path="/a").place == expected
+
 
 class TestVersion01:
     def test_a_block_of_a_principal_is_a_block_of_a_subject(self):
