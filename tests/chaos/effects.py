@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from bot.action import (
+    SILENT,
     Action,
     ChangeAction,
     Context,
@@ -20,6 +21,7 @@ from bot.action import (
     NotifyAction,
     Params,
     ReadAction,
+    Writing,
 )
 from bot.errors import ProviderRefused
 from bot.model.base import digest_of
@@ -396,11 +398,12 @@ class RemoteGateway(FakeGateway):
         super().__init__(name)
         self._remote = remote
 
-    def converge(self, controls: Sequence[Control]) -> str:
+    def converge(self, controls: Sequence[Control], writing: Writing = SILENT) -> str:
         wanted = self.version_of(controls)
         if self.observe() == wanted:
             return wanted
         dumped = [control.model_dump(mode="json") for control in controls]
+        writing.begin()
         return str(self._remote.ask("converge", key=self.name, controls=dumped, value=wanted))
 
     def observe(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bot.action import SILENT
 from bot.store import SqlStore
 from tests.scenario.company import CLOSE, IRIS, ORDERS, SAM, TRIGGER, Company, alert, text_of
 
@@ -107,11 +108,11 @@ class TestJournalBeforeEffect:
         )
         real, kinds = company.gateway.converge, []
 
-        def converge(controls: Any) -> str:
+        def converge(controls: Any, writing: Any = SILENT) -> str:
             witness = Witness(company)
             kinds.append(witness.kinds())
             witness.close()
-            return real(controls)
+            return real(controls, writing)
 
         company.gateway.converge = converge  # type: ignore[method-assign]
         company.world.service.incidents.take_alert(alert())
