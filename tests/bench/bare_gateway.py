@@ -46,7 +46,7 @@ class Calls:
 
 def calls(rig: Rig, control: Control) -> Calls:
     """Prepare a script for one gateway. The gateway is open afterwards."""
-    return _PREPARE[rig.kind](rig, control)
+    return SCRIPTS[rig.kind](rig, control)
 
 
 def _by_file(
@@ -172,7 +172,7 @@ def _asked(port: int) -> bytes:
         line.close()
 
 
-_PREPARE: dict[str, Callable[[Rig, Control], Calls]] = {
+SCRIPTS: dict[str, Callable[[Rig, Control], Calls]] = {
     "envoy": _envoy,
     "haproxy": _haproxy,
     "nginx": _nginx,
