@@ -159,14 +159,9 @@ class Prober:
         """Open a connection that is kept open for several requests."""
         point = self._points.get(via)
         url = self._urls["upstream" if via == "upstream" else "gateway"]
-        address = urlsplit(url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise BadInput(
-                f"Probe {self.name} has no usable address for the {via} "
-                f"({url!r}); nothing was asked. Mend it in firedoor.yaml."
-            )
-        kind = _HttpsConnection if address.scheme == "https" else _HttpConnection
-        connection = kind(address.hostname, address.port, timeout=self._timeout_s)
+        scheme, host, port = self._parts(url, via)
+        kind = _HttpsConnection if scheme == "https" else _HttpConnection
+        connection = kind(host, port, timeout=self._timeout_s)
         if point is not None:
             connection.at, connection.source = point.connect_to, point.source
         try:
@@ -175,6 +170,19 @@ class Prober:
             yield Line(self, connection, said, agent)
         finally:
             connection.close()
+
+    def _parts(self, url: str, via: Via) -> tuple[str, str, int | None]:
+        try:
+            address = urlsplit(url)
+            host, port = address.hostname or "", address.port
+        except ValueError:
+            host, port = "", None
+        if not host or address.scheme not in ("http", "https"):
+            raise BadInput(
+                f"Probe {self.name} has no usable address for the {via} "
+                f"({url!r}); nothing was asked. Mend it in firedoor.yaml."
+            )
+        return address.scheme, host, port
 
     @property
     def vantages(self) -> tuple[Via, ...]:
