@@ -135,7 +135,7 @@ def containment(number: int, incident: str, control: Control, now: datetime) -> 
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     wanted=st.lists(st.tuples(st.sampled_from(INCIDENTS), controls), min_size=10, max_size=10),
     order=st.permutations(range(10)),
