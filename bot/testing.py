@@ -61,14 +61,16 @@ class FakeClock:
 
 
 class FakeGateway:
-    """A gateway that holds its controls in memory. ``down`` and ``refuses`` make it fail;
-    ``edited`` is what another hand made of the gateway's own part."""
+    """A gateway that holds its controls in memory. ``down`` and ``refuses`` make it fail; before
+    as many writes as ``conflicts`` says, another writer is faster; ``edited`` is what another hand
+    made of the gateway's own part."""
 
     def __init__(self, name: str = "edge") -> None:
         self._name = name
         self.controls: tuple[Control, ...] = ()
         self.down = False
         self.refuses = False
+        self.conflicts = 0
         self.writes = 0
         self.edited = ""
         self.hits: dict[Control, int] = {}
@@ -92,7 +94,8 @@ class FakeGateway:
         if self.version_of(controls) != self.observe():
             before = self.writes, self.edited
             writing.begin()
-            if (self.writes, self.edited) != before:
+            if self.conflicts or (self.writes, self.edited) != before:
+                self.conflicts = max(0, self.conflicts - 1)
                 raise Conflict("The gateway was changed by another writer; nothing was written.")
             if self.edited:
                 writing.displaced(f"The gateway was edited and brought back: {self.edited}")

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -159,14 +160,12 @@ class Prober:
         """Open a connection that is kept open for several requests."""
         point = self._points.get(via)
         url = self._urls["upstream" if via == "upstream" else "gateway"]
-        address = urlsplit(url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise BadInput(
-                f"Probe {self.name} has no usable address for the {via} "
-                f"({url!r}); nothing was asked. Mend it in firedoor.yaml."
-            )
-        kind = _HttpsConnection if address.scheme == "https" else _HttpConnection
-        connection = kind(address.hostname, address.port, timeout=self._timeout_s)
+        scheme, host, port = self._parts(url, via)
+        connection: _HttpConnection | _HttpsConnection
+        if scheme == "https":
+            connection = _HttpsConnection(host, port, self._timeout_s, self._tls)
+        else:
+            connection = _HttpConnection(host, port, timeout=self._timeout_s)
         if point is not None:
             connection.at, connection.source = point.connect_to, point.source
         try:
@@ -175,6 +174,24 @@ class Prober:
             yield Line(self, connection, said, agent)
         finally:
             connection.close()
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        # Reading all authorities takes longer than a request, and a proof makes many.
+        return ssl.create_default_context()
+
+    def _parts(self, url: str, via: Via) -> tuple[str, str, int | None]:
+        try:
+            address = urlsplit(url)
+            host, port = address.hostname or "", address.port
+        except ValueError:
+            host, port = "", None
+        if not host or address.scheme not in ("http", "https"):
+            raise BadInput(
+                f"Probe {self.name} has no usable address for the {via} "
+                f"({url!r}); nothing was asked. Mend it in firedoor.yaml."
+            )
+        return address.scheme, host, port
 
     @property
     def vantages(self) -> tuple[Via, ...]:
@@ -262,9 +279,15 @@ class _HttpsConnection(http.client.HTTPSConnection):
     at: tuple[str, int] | None = None
     source: str | None = None
 
+    def __init__(
+        self, host: str, port: int | None, timeout_s: float, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(host, port, timeout=timeout_s, context=context)
+        self._tls = context
+
     def connect(self) -> None:
         plain = _connected(self.at or (self.host, self.port), self.timeout, self.source)
-        self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
 
 
 def _connected(at: tuple[str, int], timeout_s: float | None, source: str | None) -> socket.socket:

@@ -250,6 +250,8 @@ def gateway(read: Read, name: str) -> Told:
         controls = read.record.body.get("controls")
         having = f", {counted(controls, 'control')}" if isinstance(controls, int) else ""
         return f"{name} reports version {version}{having}.", Level.INFO
+    if read.record.body.get("displaced") is True:
+        return sentence(f"{name}: {read.text('message', 600)}"), Level.FAILURE
     message, seen = read.text("message", 300), short(read.text("seen"))
     wanted = short(read.text("wanted"))
     found = f"has version {seen} and not {wanted}" if seen else "gave no answer"

@@ -21,8 +21,8 @@ from bot.errors import (
     LeaseLost,
     NotFound,
     ProviderRefused,
+    ProviderUnreachable,
     StoreUnavailable,
-    Unreachable,
 )
 from bot.model.containment import Containment, Control
 from bot.ports import Clock, Store, Transaction
@@ -240,10 +240,11 @@ class ContainmentDesk:
         """
         gateway = self.gateway(name)
         with self._writer(name):
-            wanted = gateway.version_of([c.control for c in self.in_force(name)])
+            wanted = ""
             try:
+                wanted = gateway.version_of([c.control for c in self.in_force(name)])
                 seen = gateway.observe()
-            except Unreachable as error:
+            except ProviderUnreachable as error:
                 self._note_drift(name, wanted, None, str(error))
                 return False
             if seen == wanted:
@@ -254,7 +255,7 @@ class ContainmentDesk:
                 self._note_drift(name, wanted, seen, "")
             try:
                 self._converge(name)
-            except (Unreachable, ProviderRefused) as error:
+            except (ProviderUnreachable, ProviderRefused) as error:
                 self._note_drift(name, wanted, seen, str(error))
                 return False
             self._drifting.discard(name)
@@ -274,22 +275,34 @@ class ContainmentDesk:
         controls = [containment.control for containment in self.in_force(name)]
         displaced: list[str] = []
         self._check()
-        version = self._written(name, controls, Writing(self._check, displaced.append))
+        try:
+            version = self._written(name, controls, Writing(self._check, displaced.append))
+        except FiredoorError:
+            # What was replaced is told even if the gateway did not get where it should.
+            if displaced:
+                with self._store.begin() as tx:
+                    self._append_displaced(tx, name, "", displaced)
+            raise
         self._converged[name] = version
         with self._store.begin() as tx:
-            for sentence in displaced:
-                body = {"gateway": name, "wanted": version, "seen": None}
-                tx.append(
-                    at=self._clock.now(),
-                    kind="gateway_drifted",
-                    body={**body, "message": self._redact(sentence)},
-                )
+            self._append_displaced(tx, name, version, displaced)
             tx.append(
                 at=self._clock.now(),
                 kind="gateway_converged",
                 body={"gateway": name, "version": version, "controls": len(controls)},
             )
         return version
+
+    def _append_displaced(
+        self, tx: Transaction, name: str, wanted: str, sentences: Sequence[str]
+    ) -> None:
+        for sentence in dict.fromkeys(sentences):
+            body = {"gateway": name, "wanted": wanted, "seen": None, "displaced": True}
+            tx.append(
+                at=self._clock.now(),
+                kind="gateway_drifted",
+                body={**body, "message": self._redact(sentence)},
+            )
 
     def _written(self, name: str, controls: Sequence[Control], writing: Writing) -> str:
         for _ in range(TRIES - 1):
@@ -307,12 +320,13 @@ class ContainmentDesk:
         with self._store.read() as tx:
             converged = [r.body for r in tx.records(kind="gateway_converged")]
         last = next((b["version"] for b in reversed(converged) if b["gateway"] == name), None)
+        if last is None:  # never brought anywhere: it is as it was without us
+            return seen in ("", self._gateways[name].version_of(()))
         return bool(seen == last)
 
     def _note_drift(self, name: str, wanted: str, seen: str | None, message: str) -> None:
         if name in self._drifting:
             return
-        self._drifting.add(name)
         message = self._redact(message)
         with self._store.begin() as tx:
             tx.append(
@@ -320,6 +334,7 @@ class ContainmentDesk:
                 kind="gateway_drifted",
                 body={"gateway": name, "wanted": wanted, "seen": seen, "message": message},
             )
+        self._drifting.add(name)
 
     def _end(self, tx: Transaction, containment: Containment, by: str, kind: str) -> Containment:
         now = self._clock.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bot.errors import BadInput
+from bot.errors import BadInput, NotAllowed
 from bot.language.moments import parse_duration
 from bot.model.containment import Containment
 from bot.service.containments import ContainmentDesk
@@ -13,6 +13,9 @@ from bot.service.groups import Groups, Person, actor_of
 LONGEST_TTL_S = 30 * 86_400.0
 """How far from now an expiry may be moved: what is to last longer belongs into the gateway's own
 configuration (see ``gateway.hand_off``)."""
+
+MOST_QUOTED = 60
+"""Characters of a word that an answer repeats."""
 
 _MENTION = re.compile(r"<@([A-Z0-9]+)(?:\|[^>]*)?>")
 
@@ -33,16 +36,7 @@ class Custody:
             BadInput: It is no duration, or longer than `LONGEST_TTL_S`.
         """
         self._groups.check_known(person)
-        try:
-            ttl_s = parse_duration(ttl)
-        except ValueError as error:
-            raise BadInput(f"{ttl!r} is no duration ({error}); nothing was extended.") from None
-        if not 0 < ttl_s <= LONGEST_TTL_S:
-            raise BadInput(
-                f"{ttl} is not within {LONGEST_TTL_S / 86_400:g} days; nothing was extended. What "
-                "is to last longer belongs into the gateway's own configuration."
-            )
-        return self._desk.extend(containment_id, ttl_s, person.actor)
+        return self._desk.extend(containment_id, _seconds_of(ttl), person.actor)
 
     def lift(self, containment_id: str, person: Person) -> list[str]:
         """
@@ -69,5 +63,31 @@ class Custody:
         self._groups.check_known(person)
         mention = _MENTION.fullmatch(to)
         owner = self._groups.person(actor_of(mention[1] if mention else to))
-        self._groups.check_known(owner)
+        if not self._groups.of(owner.actor):
+            raise NotAllowed(
+                f"{_quoted(owner.actor)} is in no group of firedoor.yaml, and only responders can "
+                "be answerable; nothing was handed over. Name one by their id there (U0SAM, "
+                "cli:sam), or mention one in Slack."
+            )
         return self._desk.hand_over(containment_id, owner.actor, person.actor)
+
+
+def _seconds_of(ttl: str) -> float:
+    try:
+        ttl_s = parse_duration(ttl)
+    except ValueError as error:
+        raise BadInput(f"{_quoted(ttl)} cannot be used: {error}; nothing was extended.") from None
+    if ttl_s == 0:
+        raise BadInput(
+            f"{_quoted(ttl)} would end it now; nothing was extended. To end it, lift it."
+        )
+    if ttl_s > LONGEST_TTL_S:
+        raise BadInput(
+            f"{_quoted(ttl)} is more than {LONGEST_TTL_S / 86_400:g} days; nothing was extended. "
+            "What is to last longer belongs into the gateway's own configuration."
+        )
+    return ttl_s
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…")

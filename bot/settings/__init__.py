@@ -7,13 +7,16 @@ Paths in the file are relative to the file. A secret is never written in it: ``{
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Field,
     ValidationError,
@@ -126,6 +129,17 @@ class AwsKeySettings(Part):
     consumer_url: str | None = None
 
 
+def _is_address(value: str) -> str:
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ValueError("it is an IP address, such as 203.0.113.10") from None
+    return value
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
+
+
 class ProbeUser(Part):
     username: str
     password: SecretSource
@@ -140,8 +154,16 @@ class ProbeSettings(Part):
     owner: ProbeUser
     stranger: ProbeUser
     vantage_points: dict[str, VantagePointSettings] = {}
-    seen_as: str | None = None
+    seen_as: Address | None = None
     repeats: int = Field(default=3, ge=1, le=20)
+
+    @field_validator("vantage_points")
+    @classmethod
+    def _names(cls, value: dict[str, VantagePointSettings]) -> dict[str, VantagePointSettings]:
+        taken = sorted(value.keys() & {"gateway", "upstream"})
+        if taken:
+            raise ValueError(f"{taken[0]} is a place of its own already; give it another name")
+        return value
 
 
 class VantagePointSettings(Part):
@@ -149,14 +171,16 @@ class VantagePointSettings(Part):
 
     connect_to: str | None = None
     """``host:port``; requests still name the public host."""
-    source: str | None = None
-    seen_as: str | None = None
+    source: Address | None = None
+    seen_as: Address | None = None
 
     @field_validator("connect_to")
     @classmethod
     def _has_port(cls, value: str | None) -> str | None:
-        if value is not None and not value.rpartition(":")[2].isdigit():
-            raise ValueError("it is host:port")
+        if value is not None:
+            host, _, port = value.rpartition(":")
+            if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
+                raise ValueError("it is host:port")
         return value
 
     @property
@@ -204,6 +228,19 @@ class Settings(Part):
     @classmethod
     def _lists(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         return tuple(absolute(item, info) for item in value)
+
+    @field_validator("api_tokens")
+    @classmethod
+    def _tokens(
+        cls, value: dict[str, SecretSource], info: ValidationInfo
+    ) -> dict[str, SecretSource]:
+        hooks: Mapping[str, Webhook] = info.data.get("webhooks", {})
+        whose = {hook.token.reveal(): f"webhooks.{name}" for name, hook in hooks.items()}
+        for who, token in value.items():
+            other = whose.setdefault(token.reveal(), who)
+            if other != who:
+                raise ValueError(f"{other} and {who} have the same token; each needs its own")
+        return value
 
     @field_validator("people")
     @classmethod

@@ -48,6 +48,8 @@ class SecretSource(Part):
             text = os.environ.get(str(data["env"]), "")  # noqa: TID251  # the one place
         if not text:
             raise ValueError(f"{next(iter(data.values()))} holds no secret (it is empty)")
+        if any("\ud800" <= each <= "\udfff" for each in text):  # bytes that are no UTF-8
+            raise ValueError(f"{next(iter(data.values()))} is not UTF-8 text")
         return {**data, "value": text}
 
     def reveal(self) -> str:

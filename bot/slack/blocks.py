@@ -7,6 +7,7 @@ mention or a link.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,10 @@ VALUE_MAX = 150
 TEXT_MAX = 3_900
 """Of the fallback text; Slack cuts a message's text at 40,000 and asks for less than 4,000."""
 
+_REFERENCE = re.compile(
+    r"<(?:([@#])([A-Z0-9]+)(?:\|([^<>|]*))?|((?:https?://|mailto:)[^<>|]+)(?:\|[^<>|]*)?)>"
+)
+
 ACTION_PREFIX = "firedoor."
 Block = dict[str, Any]
 
@@ -37,6 +42,13 @@ def clean(text: str) -> str:
 def escape(text: str) -> str:
     """Escape for mrkdwn (https://docs.slack.dev/messaging/formatting-message-text)."""
     return clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def as_typed(text: str) -> str:
+    """Return what a person typed into a command: Slack escapes it, and makes references of names
+    and addresses."""
+    named = _REFERENCE.sub(lambda m: m[4] or f"{m[1]}{m[3] or m[2]}", text)
+    return named.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def cut(text: str, limit: int) -> str:

@@ -301,8 +301,9 @@ class SlackDoor:
             case "lift", [containment_id]:
                 gateways = ", ".join(custody.lift(containment_id, person))
                 return f"{containment_id} is lifted; {gateways} is brought there within a second."
-            case "handover", [containment_id, to]:
-                owner = custody.hand_over(containment_id, to, person).owner
+            case "handover", [containment_id, *to] if to:
+                # The name in a mention may have spaces in it.
+                owner = custody.hand_over(containment_id, " ".join(to), person).owner
                 return f"{owner} is answerable for {containment_id} now."
             case _:
                 return HELP
@@ -310,7 +311,7 @@ class SlackDoor:
     def _verb(self, verb: str, words: list[str], person: Person) -> str:
         """Say a verb to a run: ``RUN [reason]``, or ``RUN STEP [reason]``."""
         people, run_id = self._service.people, words[0]
-        reason, rest = " ".join(words[1:]), " ".join(words[2:])
+        reason, rest = (blocks.as_typed(" ".join(words[n:])) for n in (1, 2))
         match verb, words:
             case "cancel", _:
                 return people.cancel(run_id, person, reason)

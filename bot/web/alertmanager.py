@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from bot.errors import AlertInvalid
 from bot.model.alert import Alert
 from bot.model.base import Utc
+from bot.web.bodies import problems_of
 
 SOURCE = "alertmanager"
 MAX_ALERTS = 1_000
@@ -46,13 +47,9 @@ def parse(body: bytes) -> list[Alert]:
     try:
         payload = _Payload.model_validate_json(body)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)[:20]
-        )
         raise AlertInvalid(
-            f"This is not an Alertmanager webhook, version 4 ({problems}); nothing was taken. "
-            "Point the receiver's webhook_config here unchanged."
+            f"This is not an Alertmanager webhook, version 4 ({problems_of(error)}); nothing was "
+            "taken. Point the receiver's webhook_config here unchanged."
         ) from None
     return [
         Alert(

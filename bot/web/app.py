@@ -9,11 +9,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from bot.errors import AlertInvalid, BadInput, StoreUnavailable
 from bot.service.app import Service
 from bot.web import alertmanager, answers, containments
 from bot.web.authentic import bearer_of, error
+from bot.web.bodies import body_of
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def create_app(
                 "The bearer token is missing or wrong; nothing was taken. Set it in the "
                 "receiver's http_config.",
             )
-        body = await _body(request)
+        body = await body_of(request, MAX_BODY_BYTES)
         if body is None:
             return error(413, f"The body is over {MAX_BODY_BYTES} bytes; nothing was taken.")
         # The store blocks for a moment; the event loop must not.
@@ -62,7 +64,20 @@ def create_app(
 
     app.include_router(containments.router(service, people or {}))
     app.include_router(answers.router())
+    app.add_exception_handler(HTTPException, _no_such_thing)
+    app.add_exception_handler(Exception, _unforeseen)
     return app
+
+
+def _no_such_thing(_request: Request, problem: Exception) -> JSONResponse:
+    """An address or a method that there is not, in the form of all our refusals."""
+    assert isinstance(problem, HTTPException)  # noqa: S101  # it is registered for these
+    return error(problem.status_code, f"{problem.detail}; nothing was done.", problem.headers)
+
+
+def _unforeseen(_request: Request, _problem: Exception) -> JSONResponse:
+    """Whoever asks hears nothing of our inside; the server logs the error, redacted."""
+    return error(500, "This could not be carried out; the reason is in Firedoor's log.")
 
 
 def _take(service: Service, body: bytes) -> JSONResponse:
@@ -85,15 +100,3 @@ def _take(service: Service, body: bytes) -> JSONResponse:
     if problems and not taken:
         return error(422, " ".join(problems))
     return JSONResponse({"taken": taken, "problems": problems})
-
-
-async def _body(request: Request) -> bytes | None:
-    """Return the body, or None as soon as it is longer than we take."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)

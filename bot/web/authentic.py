@@ -23,5 +23,7 @@ def bearer_of(request: Request, known: Mapping[str, str]) -> str | None:
     return found[0] if found else None
 
 
-def error(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status_code=status)
+def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    if status == 401:  # RFC 9110, section 11.6.1: it must say how to be known
+        headers = {"WWW-Authenticate": "Bearer"}
+    return JSONResponse({"error": message}, status_code=status, headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -72,8 +73,8 @@ class Upstream:
 
     def __init__(self, port: int, tokens: Tokens) -> None:
         self.tokens = tokens
-        self.is_closed = False
         self.logins = 0
+        self.lines: set[socket.socket] = set()
         self.reset()
         upstream = self
 
@@ -81,12 +82,15 @@ class Upstream:
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True  # headers and body are two writes
 
+            def setup(self) -> None:
+                super().setup()
+                upstream.lines.add(self.connection)
+
+            def finish(self) -> None:
+                super().finish()
+                upstream.lines.discard(self.connection)
+
             def answer(self) -> None:
-                if upstream.is_closed:
-                    # A gateway may have kept a connection from before.
-                    self.close_connection = True
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    return
                 time.sleep(float(self.headers.get("x-test-delay-s", "0")))
                 upstream.paths.append(self.path)
                 upstream.clients.add(self.client_address)
@@ -125,10 +129,13 @@ class Upstream:
         self.clients: set[Any] = set()
 
     def close(self) -> None:
-        self.is_closed = True
+        """End it, also on the connections that a gateway keeps open to it."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        for line in list(self.lines):
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
     def route(
         self, method: str, request: BaseHTTPRequestHandler, body: bytes

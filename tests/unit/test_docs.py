@@ -388,6 +388,7 @@ class TestSlackManifest:
         assert [command["command"]] == re.findall(r'_app\.command\("([^"]+)"\)', code)
         for verb in (part.split()[0] for part in command["usage_hint"].split("|")):
             assert f"/firedoor {verb}" in HELP
+        assert command["should_escape"] is True, "else `handover` cannot tell who is mentioned"
 
     def test_it_needs_no_public_address(self):
         """

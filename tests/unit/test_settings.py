@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -54,6 +55,107 @@ class TestPeople:
         Else it could not be told who has agreed.
         """
         assert says in message(folder, text)
+
+
+class TestTokens:
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            (
+                "api_tokens: {U0SAM: {file: secrets/token}, U0IRIS: {env: TOKEN}}",
+                "U0SAM and U0IRIS",
+            ),
+            (
+                """\
+                api_tokens: {U0SAM: {file: secrets/token}}
+                webhooks: {alertmanager: {token: {env: TOKEN}}}
+                """,
+                "webhooks.alertmanager and U0SAM",
+            ),
+        ],
+        ids=["of-two-people", "of-a-webhook"],
+    )
+    def test_a_token_stands_for_one(self, folder, monkeypatch, text, names):
+        """
+        Else it could not be told who was heard; the message does not show it.
+        """
+        monkeypatch.setenv("TOKEN", CANARY)
+
+        shown = message(folder, text)
+
+        assert f"{names} have the same token" in shown
+        assert CANARY not in shown
+        assert problems(folder, text) == [(1, 1, "api_tokens")]
+
+    def test_different_ones_are_fine_and_so_is_none(self, folder, monkeypatch):
+        """
+        Nobody needs one.
+        """
+        monkeypatch.setenv("TOKEN", "another")
+        text = "api_tokens: {U0SAM: {file: secrets/token}, 'cli:kim': {env: TOKEN}}"
+
+        tokens = load(folder, text).api_tokens
+
+        assert {who: token.reveal() for who, token in tokens.items()} == {
+            "U0SAM": CANARY,
+            "cli:kim": "another",
+        }
+        assert load(folder, "api_tokens: {}").api_tokens == load(folder, "{}").api_tokens == {}
+
+
+class TestVantagePoints:
+    PROBE = """\
+        gateways:
+          edge: {{kind: caddy, admin_url: "http://127.0.0.1:2019", server: s, public_url: "http://e"}}
+        probes:
+          orders:
+            gateway: edge
+            upstream_url: http://orders
+            login_path: /login
+            owner: {{username: o, password: {{file: secrets/token}}}}
+            stranger: {{username: s, password: {{file: secrets/token}}}}
+            {more}
+        """
+
+    @pytest.mark.parametrize(
+        ("connect_to", "address"),
+        [
+            ("10.0.0.12:443", ("10.0.0.12", 443)),
+            ("edge-2.internal:8080", ("edge-2.internal", 8080)),
+            ("[2001:db8::2]:443", ("2001:db8::2", 443)),
+        ],
+    )
+    def test_a_node_is_a_host_and_a_port(self, folder, connect_to, address):
+        """
+        Also one of IP version 6.
+        """
+        more = f"vantage_points: {{b: {{connect_to: '{connect_to}', source: 192.0.2.7}}}}"
+
+        point = load(folder, self.PROBE.format(more=more)).probes["orders"].vantage_points["b"]
+
+        assert (point.address, point.source, point.seen_as) == (address, "192.0.2.7", None)
+
+    @pytest.mark.parametrize(
+        ("more", "says"),
+        [
+            ("seen_as: our-office", "it is an IP address"),
+            ("seen_as: 10.0.0.0/8", "it is an IP address"),
+            ("vantage_points: {b: {source: eth0}}", "it is an IP address"),
+            ("vantage_points: {b: {seen_as: '1.2.3'}}", "it is an IP address"),
+            ("vantage_points: {b: {connect_to: edge-2}}", "it is host:port"),
+            ("vantage_points: {b: {connect_to: 'edge-2:https'}}", "it is host:port"),
+            ("vantage_points: {b: {connect_to: 'edge-2:²'}}", "it is host:port"),
+            ("vantage_points: {b: {connect_to: 'edge-2:70000'}}", "it is host:port"),
+            ("vantage_points: {b: {connect_to: ':443'}}", "it is host:port"),
+            ("vantage_points: {gateway: {source: 192.0.2.7}}", "give it another name"),
+            ("vantage_points: {upstream: {source: 192.0.2.7}}", "give it another name"),
+        ],
+    )
+    def test_what_cannot_be_looked_from_is_said_at_the_start(self, folder, more, says):
+        """
+        Not in the middle of a proof.
+        """
+        assert says in message(folder, self.PROBE.format(more=more))
 
 
 class TestPaths:
@@ -290,6 +392,7 @@ class TestSecrets:
             pytest.param("{file: secrets/none}", "No such file", id="no-file"),
             pytest.param("{file: secrets}", "directory", id="a-folder"),
             pytest.param("{file: secrets/binary}", "not UTF-8", id="no-text"),
+            pytest.param("{env: BINARY}", "not UTF-8", id="variable-without-text"),
         ],
     )
     def test_a_source_without_a_secret_is_said(self, folder, monkeypatch, source, expected):
@@ -297,6 +400,7 @@ class TestSecrets:
         Nothing starts with an empty password.
         """
         monkeypatch.delenv("NOT_SET", raising=False)
+        monkeypatch.setenv("BINARY", os.fsdecode(b"\xff\xfe"))
         (folder / "secrets" / "empty").write_text("\n")
         (folder / "secrets" / "binary").write_bytes(b"\xff\xfe")
 
@@ -329,7 +433,7 @@ class TestExample:
         for name in re.findall(r"file: secrets/([a-z-]+)", text):
             file = tmp_path / "secrets" / name
             file.parent.mkdir(exist_ok=True)
-            file.write_text("x" * 10)
+            file.write_text(f"the secret {name}")
 
         settings = load(tmp_path, text)
 

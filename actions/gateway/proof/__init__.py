@@ -58,7 +58,8 @@ def _held_at(
         return rungs.closed(target, adapter.supports(closing[0]).own_status, prober, ctx)
     match control.kind:
         case ControlKind.THROTTLE:
-            return [rungs.throttled(control, target, prober, adapter.supports(control))]
+            support = adapter.supports(control)
+            return rungs.throttled(control, every, target, prober, support, version)
         case ControlKind.SHADOW:
             return rungs.shadowed(control, every, target, prober, adapter)
         case _:
@@ -82,7 +83,9 @@ def lifted(places: Iterable[tuple[str, str]], *, probe: str | None, ctx: Context
         if isinstance(prober, Check):
             checks.append(prober)
             continue
-        found = {e.key: e for key in keys for e in _endpoints(key, ctx)}
+        by_key = {key: _endpoints(key, ctx) for key in keys}
+        checks += [_not_known(key) for key, there in by_key.items() if not there]
+        found = {e.key: e for there in by_key.values() for e in there}
         endpoints = list(found.values())
         checks += [_answers_again(endpoint, gateway, prober, ctx) for endpoint in endpoints]
         checks += neighbours(endpoints, gateway, prober, ctx)
@@ -103,10 +106,11 @@ def version_check(gateway: str, ctx: Context) -> Check:
 
 
 def _endpoints(key: str, ctx: Context) -> Sequence[Endpoint]:
-    """Return the endpoint of a key, or all on a path of a key for every method."""
+    """Return the inventory's endpoint of a key, or all on a path of a key for every method; none
+    if they are no longer in the inventory."""
     method, _, path = key.partition(" ")
     if method != ANY_METHOD:
-        return [endpoint_of(key, ctx)]
+        return [ctx.endpoints[key]] if key in ctx.endpoints else []
     return [ctx.endpoints[each] for each in sorted(ctx.endpoints) if each.partition(" ")[2] == path]
 
 
@@ -135,6 +139,15 @@ def _not_tried(target: Target) -> Check:
         ok=False,
         expected="to be tried",
         seen="not tried: if it is open, trying would change data; prove it by hand",
+    )
+
+
+def _not_known(key: str) -> Check:
+    return Check(
+        name=f"{key} from outside",
+        ok=False,
+        expected="to be tried",
+        seen="not tried: the inventory has no such endpoint any more; prove it by hand",
     )
 
 

@@ -30,7 +30,9 @@ def neighbours(
         and endpoint.key not in asked
         and not any(control.concerns(endpoint.key) for control in controls)
     ]
-    nearest = sorted(free, key=lambda e: (-max(_shared(e, other) for other in endpoints), e.key))
+    nearest = sorted(
+        free, key=lambda e: (-max((_shared(e, one) for one in endpoints), default=0), e.key)
+    )
     if not nearest:
         why = "the inventory has no other GET endpoint with an example path"
         return [Check(name="neighbours", ok=True, expected="as before", seen=f"none; {why}")]

@@ -123,23 +123,55 @@ def _form(answer: Answer) -> tuple[int, str | None]:
 # --- throttled -----------------------------------------------------------------------------------
 
 
-def throttled(control: Control, target: Target, prober: Prober, support: Support) -> Check:
-    """Ask more often than the rate allows. A limit that is approximate by its maker's word need
-    not show within one burst."""
+def throttled(
+    control: Control,
+    every: Sequence[Control],
+    target: Target,
+    prober: Prober,
+    support: Support,
+    version: Check,
+) -> list[Check]:
+    """Ask more often than the rate allows, from every vantage point: each node limits by itself. A
+    limit that is approximate by its maker's word need not show within one burst."""
     burst = min(2 * math.ceil(control.rate_per_s or 0.0) + BURST_WORKERS, MAX_BURST)
-    passed, is_throttled = _burst(target, support.own_status, prober, burst)
-    expected = "429 by the gateway at least once"
-    if support.best_effort:
-        expected = f"{expected}, or none, as this limit is approximate and no block"
-    return Check(
-        name=f"{target}, up to {burst} times at once",
-        ok=is_throttled or support.best_effort,
-        expected=expected,
-        seen=f"429 after {passed} others" if is_throttled else f"never 429 in {passed} answers",
-    )
+    checks = []
+    for via in prober.vantages:
+        at = "" if via == "gateway" else f", from {via}"
+        name = f"{target}, up to {burst} times at once{at}"
+        who = _let_through(every, prober, via)
+        if who is None:
+            why = "other controls refuse every caller that Firedoor can be"
+            checks.append(_not_seen(name, version, why))
+            continue
+        own = support.own_status
+        passed, is_throttled = _burst(target, own, prober, burst, who, via)
+        expected = "429 by the gateway at least once"
+        if support.best_effort:
+            expected = f"{expected}, or none, as this limit is approximate and no block"
+        checks.append(
+            Check(
+                name=name,
+                ok=is_throttled or support.best_effort,
+                expected=expected,
+                seen=f"429 after {passed} others"
+                if is_throttled
+                else f"never 429 in {passed} answers",
+            )
+        )
+    return checks
 
 
-def _burst(target: Target, own: int | None, prober: Prober, count: int) -> tuple[int, bool]:
+def _let_through(every: Sequence[Control], prober: Prober, via: Via) -> Who | None:
+    """Return a user whom no control is known to refuse, as only such a one meets the limit."""
+    for who in USERS:
+        if not _is_refused(every, prober.claims(who), prober.seen_as(via)):
+            return who
+    return None
+
+
+def _burst(
+    target: Target, own: int | None, prober: Prober, count: int, who: Who, via: Via
+) -> tuple[int, bool]:
     """Ask on several connections at once, as a slow service would never be asked too often by
     one; return how many answers were no 429 of ours, and whether one was."""
     left = iter(range(count))
@@ -148,12 +180,12 @@ def _burst(target: Target, own: int | None, prober: Prober, count: int) -> tuple
     deadline = time.monotonic() + BURST_TIMEOUT_S
 
     def ask() -> None:
-        with prober.connection() as line:
+        with prober.connection(via) as line:
             while not throttled.is_set() and time.monotonic() < deadline:
                 if next(left, None) is None:
                     return
                 answer = line.request(
-                    target.method, target.path, "owner", headers=target.headers, body=target.body
+                    target.method, target.path, who, headers=target.headers, body=target.body
                 )
                 if _is_throttled(answer, own):
                     throttled.set()
@@ -198,25 +230,30 @@ def refusing(
             f"refusal of {whom}" if control.kind is ControlKind.BLOCK else f"refusal but of {whom}"
         )
         why = "Firedoor has no token and no vantage point of a caller that it refuses"
-        checks.append(
-            Check(
-                name=what,
-                ok=version.ok,
-                expected="a rule for it in the routes that the gateway reports",
-                seen=f"{version.seen}; not tried from outside, as {why}",
-            )
-        )
+        checks.append(_not_seen(what, version, why))
     return checks
+
+
+def _not_seen(name: str, version: Check, why: str) -> Check:
+    """Say that only the gateway's word stands for it."""
+    return Check(
+        name=name,
+        ok=version.ok,
+        expected="a rule for it in the routes that the gateway reports",
+        seen=f"{version.seen}; not tried from outside, as {why}",
+    )
 
 
 def _asked(target: Target, prober: Prober, who: Who, via: Via, *, is_refused: bool) -> Check:
     answer = send(target, prober, who, via)
-    let_through = answer.status != REFUSED.status and (answer.status < 500 or _is_throttled(answer))
+    # The service refuses callers too: a 403 of its own is neither our refusal nor in its way.
+    by_us = answer.status == REFUSED.status and answer.headers.get(MARK_HEADER) == REFUSED.mark
+    let_through = not by_us and (answer.status < 500 or _is_throttled(answer))
     at = "" if via == "gateway" else f" from {via}"
     return Check(
         name=f"{target} as {prober.subject(who) or who}{at}",
-        ok=answer.status == REFUSED.status if is_refused else let_through,
-        expected="403" if is_refused else "not refused",
+        ok=by_us if is_refused else let_through,
+        expected="403 by the gateway" if is_refused else "not refused by the gateway",
         seen=said(answer),
     )
 

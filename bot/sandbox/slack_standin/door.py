@@ -79,7 +79,8 @@ class Door:
                 member,
                 channel,
                 command,
-                mrkdwn.escape(rest.strip()),
+                # The app's manifest says `should_escape`: names come with their ids.
+                self._with_mentions(mrkdwn.escape(rest.strip()), is_named=True),
                 self._standin.new_trigger(user),
                 self._standin.new_response_url(channel["id"], user, None),
             ),
@@ -125,13 +126,14 @@ class Door:
                 self._standin.publish(event | {"type": "app_mention"})
         return Result("acked", ts=message["ts"])
 
-    def _with_mentions(self, text: str) -> str:
+    def _with_mentions(self, text: str, *, is_named: bool = False) -> str:
         names = {member.name: member.id for member in self._workspace.members.values()}
 
         def mention(match: re.Match[str]) -> str:
             if match[1] in ("channel", "here", "everyone"):
                 return f"<!{match[1]}>"
-            return f"<@{names[match[1]]}>" if match[1] in names else match[0]
+            label = f"|{match[1]}" if is_named else ""
+            return f"<@{names[match[1]]}{label}>" if match[1] in names else match[0]
 
         return re.sub(r"(?<!\w)@([\w.-]*\w)", mention, text)
 

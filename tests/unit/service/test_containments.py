@@ -9,8 +9,16 @@ from typing import Any
 
 import pytest
 
-from bot.errors import BadInput, NotFound, ProviderRefused, ProviderUnreachable
+from bot.errors import (
+    BadInput,
+    LeaseLost,
+    NotFound,
+    ProviderRefused,
+    ProviderUnreachable,
+    StoreUnavailable,
+)
 from bot.model.containment import Containment, Control, ControlKind
+from bot.postmortem.timeline import timeline
 from bot.service.containments import ContainmentDesk
 from bot.store import SqlStore
 from bot.testing import START, FakeClock, FakeGateway
@@ -41,6 +49,10 @@ def held(
     )
 
 
+def full() -> None:
+    raise StoreUnavailable("The database is full; nothing was done. Free disk space.")
+
+
 class Desk:
     """A desk over gateways that outlive it, so that it can be restarted."""
 
@@ -59,6 +71,7 @@ class Desk:
             self.gateways,
             self.clock,
             on_expired=lambda _tx, containment, what: self.told.append((containment, what)),
+            redact=lambda text: text.replace("hunter2", "[redacted]"),
         )
 
     def kinds(self) -> list[str]:
@@ -424,6 +437,34 @@ class TestDrift:
 
         assert at.kinds().count("gateway_drifted") == 1
 
+    def test_drift_that_the_store_could_not_take_is_journaled_later(self, at, monkeypatch):
+        """
+        It is not lost because the database was full for a moment.
+        """
+        at.edge.down = True
+        with monkeypatch.context() as patch:
+            patch.setattr(at.store, "begin", lambda: full())
+            with pytest.raises(StoreUnavailable):
+                at.desk.reconcile_all()
+
+        at.desk.reconcile_all()
+
+        assert at.kinds() == ["gateway_drifted"]
+
+    def test_a_version_that_only_the_gateway_knows_is_silence_too(self, at, monkeypatch):
+        """
+        Some gateways have to be asked what a set of controls would come to.
+        """
+
+        def silent(_controls: Any) -> str:
+            raise ProviderUnreachable("The gateway gives no answer.")
+
+        at.desk.hold(held())
+        monkeypatch.setattr(at.edge, "version_of", silent)
+
+        assert at.desk.reconcile("edge") is False
+        assert at.kinds()[-1] == "gateway_drifted"
+
     def test_a_gateway_where_it_should_be_is_left_alone(self, at):
         """
         Comparing writes nothing, to the gateway or the journal.
@@ -452,6 +493,168 @@ class TestDrift:
         assert at.paths() == []
         drifts = at.kinds().count("gateway_drifted")
         assert drifts == 1, "the silence only"
+
+
+class TestWriting:
+    """The contract of `bot.action.Writing`, from the side that asks for the write."""
+
+    def desk_that_loses(self, at: Desk, after: int, store: Any = None) -> ContainmentDesk:
+        """Return the desk of one who may act when asked so many times, and then no more."""
+        asked = 0
+
+        def check() -> None:
+            nonlocal asked
+            asked += 1
+            if asked > after:
+                raise LeaseLost("Another worker drives the run now.")
+
+        return at.desk.bound(store or at.store, check)
+
+    def test_the_right_is_looked_at_right_before_the_write(self, at):
+        """
+        Lost between the reading and the writing, the gateway is left as it is, and the journal
+        does not say that it was converged. What is wanted stays wanted: whoever has the right now
+        brings the gateway there.
+        """
+        losing = self.desk_that_loses(at, after=1)
+
+        with pytest.raises(LeaseLost):
+            losing.hold(held())
+
+        assert (at.edge.writes, at.edge.controls) == (0, ())
+        assert at.kinds() == ["containment_held"]
+        at.desk.catch_up()
+        assert at.paths() == ["/api/orders"]
+        assert "gateway_drifted" not in at.kinds()
+
+    def test_who_has_lost_the_right_before_changes_nothing_at_all(self, at):
+        """
+        Neither the store nor the gateway.
+        """
+        at.desk.hold(held())
+        before = at.kinds()
+        losing = self.desk_that_loses(at, after=0, store=Lost(at.store))
+
+        for call in (
+            lambda: losing.hold(held("c2", "/api/users")),
+            lambda: losing.lift(["c1"], IRIS),
+            lambda: losing.extend("c1", 60, IRIS),
+            lambda: losing.hand_over("c1", IRIS, IRIS),
+        ):
+            with pytest.raises(LeaseLost):
+                call()
+
+        assert at.kinds() == before
+        assert at.desk.in_force("edge") == (held(),)
+        assert (at.edge.writes, at.paths()) == (1, ["/api/orders"])
+
+    @pytest.mark.parametrize("after", [0, 1])
+    def test_a_keeper_that_lost_its_duty_leaves_the_gateway_alone(self, at, after):
+        """
+        It notes no drift of it either: another one keeps the gateway now.
+        """
+        at.desk.hold(held())
+        at.desk.release(["c1"], IRIS)
+        before = at.kinds()
+
+        for round_ in ("reconcile_all", "catch_up"):
+            with pytest.raises(LeaseLost):
+                getattr(self.desk_that_loses(at, after), round_)()
+
+        assert at.kinds() == before
+        assert (at.edge.writes, at.paths()) == (1, ["/api/orders"])
+
+    def test_a_faster_writer_is_read_anew(self, at):
+        """
+        Twice another one was faster; the third time it is in force.
+        """
+        at.edge.conflicts = 2
+
+        at.desk.hold(held())
+
+        assert at.paths() == ["/api/orders"]
+        assert at.kinds() == ["containment_held", "gateway_converged"]
+
+    def test_the_right_is_looked_at_before_each_try(self, at):
+        """
+        It may be lost while another writer is faster.
+        """
+        at.edge.conflicts = 1
+
+        with pytest.raises(LeaseLost):
+            self.desk_that_loses(at, after=2).hold(held())
+
+        assert (at.edge.conflicts, at.edge.writes) == (0, 0)
+
+    def test_three_faster_writers_are_enough_for_now(self, at):
+        """
+        The caller hears that the gateway could not be reached; the containment stays wanted.
+        """
+        at.edge.conflicts = 3
+
+        with pytest.raises(ProviderUnreachable, match="another writer"):
+            at.desk.hold(held())
+
+        assert at.desk.in_force("edge") == (held(),)
+        assert at.paths() == []
+        at.desk.catch_up()
+        assert at.paths() == ["/api/orders"]
+
+    def test_what_was_displaced_is_journaled_without_secrets(self, at):
+        """
+        Who edited the gateway's part by hand finds out where it went; once, and redacted.
+        """
+        at.edge.edited = "a route with hunter2 in it"
+
+        at.desk.hold(held())
+
+        assert at.kinds() == ["containment_held", "gateway_drifted", "gateway_converged"]
+        with at.store.read() as tx:
+            (drift,) = tx.records(kind="gateway_drifted")
+            words = timeline(tx.records(), full=True)[1].text
+        assert drift.body == {
+            "gateway": "edge",
+            "wanted": at.edge.observe(),
+            "seen": None,
+            "displaced": True,
+            "message": "The gateway was edited and brought back: a route with [redacted] in it",
+        }
+        assert words == (
+            "edge: The gateway was edited and brought back: a route with [redacted] in it."
+        )
+
+    @pytest.mark.parametrize("error", [ProviderUnreachable, ProviderRefused])
+    def test_it_is_journaled_though_the_gateway_did_not_get_there(self, at, monkeypatch, error):
+        """
+        The edit is gone; nobody else would tell.
+        """
+        at.edge.edited = "by hand"
+
+        def half(_controls: Any, writing: Any) -> str:
+            writing.begin()
+            writing.displaced("It was replaced.")
+            writing.displaced("It was replaced.")
+            raise error("It did not take it in time.")
+
+        monkeypatch.setattr(at.edge, "converge", half)
+
+        with pytest.raises(error):
+            at.desk.hold(held())
+
+        with at.store.read() as tx:
+            (drift,) = tx.records(kind="gateway_drifted")
+        assert (drift.body["message"], drift.body["wanted"]) == ("It was replaced.", "")
+        assert (at.desk.get("c1") is None) == (error is ProviderRefused)
+
+
+class Lost:
+    """The store of one whose lease another one has."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self.read = store.read
+
+    def begin(self) -> Any:
+        raise LeaseLost("Another worker drives the run now.")
 
 
 class TestDefaultGateway:

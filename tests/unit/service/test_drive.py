@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from bot.durable import ENGINE_VERSION
 from bot.errors import LeaseLost
 from bot.model import events
 from bot.model.incident import RunStatus
@@ -164,7 +165,7 @@ class TestFence:
         with store.begin() as tx:
             tx.make_due(RUN)
             tx.add_worker("old", host="-", pid=0, version="-")
-            claimed = tx.claim(RUN, worker="old", engine=1, now=clock.now())
+            claimed = tx.claim(RUN, worker="old", engine=ENGINE_VERSION, now=clock.now())
         assert claimed is not None
         lease = Lease(store, claimed)
         recorder = company.world.service.recorder.fenced(lease)
@@ -196,7 +197,7 @@ class TestFence:
             tx.make_due(RUN)
             for worker in ("a", "b"):
                 tx.add_worker(worker, host="-", pid=0, version="-")
-            assert tx.claim(RUN, worker="unknown", engine=1, now=now) is None
+            assert tx.claim(RUN, worker="unknown", engine=ENGINE_VERSION, now=now) is None
             assert tx.claim(RUN, worker="a", engine=0, now=now) is None
             first = tx.claim(RUN, worker="a", engine=7, now=now)
             assert tx.claim(RUN, worker="b", engine=7, now=now) is None

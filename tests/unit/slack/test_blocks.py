@@ -419,3 +419,28 @@ class TestFormValues:
         )
 
         assert blocks.form_values(view) == {}
+
+
+class TestAsTyped:
+    @pytest.mark.parametrize(
+        ("handed_on", "typed"),
+        [
+            ("<@U1|sam>", "@sam"),
+            ("<@U1>", "@U1"),
+            ("<@U1|>", "@U1"),
+            ("<#C1|general>, <#C2>", "#general, #C2"),
+            ("<https://acme.example/?a=b|acme.example>", "https://acme.example/?a=b"),
+            ("<http://acme.example>", "http://acme.example"),
+            ("a <b> c", "a <b> c"),
+            ("R&amp;D &lt;@U1&gt; &amp;lt;", "R&D <@U1> &lt;"),
+            ("<!channel> <!subteam^S1|all>", "<!channel> <!subteam^S1|all>"),
+            ("<javascript:alert(1)|x>", "<javascript:alert(1)|x>"),
+            ("<@U1|<@U2|sam>>", "<@U1|@sam>"),
+            ("", ""),
+        ],
+    )
+    def test_references_become_what_they_stand_for(self, handed_on, typed):
+        """
+        And whatever is none stays as it is.
+        """
+        assert blocks.as_typed(handed_on) == typed

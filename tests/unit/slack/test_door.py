@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from slack_sdk import WebClient
 from slack_sdk.web import SlackResponse
 
 from bot.engine import StepStatus
+from bot.model.containment import Containment, Control, ControlKind
 from bot.model.incident import RunStatus
 from bot.slack import blocks
 from bot.slack.door import HELP, SlackDoor
+from bot.testing import START
 from tests.scenario.company import IRIS, SAM, TARIQ, Company, text_of
 
 RUN = "INC-1-R1"
@@ -27,6 +30,18 @@ STEPS = """
   with: {key: b, value: new}
   approval: {from: [security], break_glass: oncall}
 """
+HELD = Containment(
+    id="INC-1-R1.close",
+    incident_id="INC-1",
+    run_id=RUN,
+    step_id="close",
+    gateway="edge",
+    control=Control(kind=ControlKind.CLOSE, method="GET", path="/api/orders"),
+    owner=SAM.actor,
+    reason="Cross-owner reads",
+    since=START,
+    expires_at=START + timedelta(hours=4),
+)
 
 
 class Client(WebClient):
@@ -151,6 +166,20 @@ class TestVerbs:
         )
         assert state().status is RunStatus.UNDONE
 
+    def test_a_reason_is_kept_as_it_was_typed(self, slack):
+        """
+        Slack makes references of names and addresses; the journal is for people.
+        """
+        slack.type(
+            f"skip {RUN} b ask <@U0IRIS|iris> in <#C1|general>, "
+            "see <https://acme.example/a|acme.example/a> and <mailto:a@acme.example|mail>"
+        )
+
+        assert slack.company.state().step("b").note == (
+            f"skipped by {SAM.actor}: ask @iris in #general, "
+            "see https://acme.example/a and mailto:a@acme.example"
+        )
+
     def test_cancel_and_rerun(self, slack):
         """
         The new run is named.
@@ -216,6 +245,114 @@ class TestVerbs:
         assert slack.type("status") == f"{RUN} book: b: awaiting approval of security"
         slack.type(f"pause {RUN}")
         assert slack.type("status").startswith(f"{RUN} book: paused by {SAM.actor}; b: ")
+
+
+class TestContainments:
+    @pytest.fixture
+    def slack(self, slack: Slack) -> Slack:
+        """Sam's endpoint is closed."""
+        slack.company.world.service.desk.hold(HELD)
+        return slack
+
+    def held(self, slack: Slack) -> Containment | None:
+        return slack.company.world.service.desk.get(HELD.id)
+
+    def test_they_are_extended_handed_over_and_lifted(self, slack):
+        """
+        Each answer says how it is now.
+        """
+        assert slack.type(f"extend {HELD.id} 2h") == (
+            f"{HELD.id} expires at 2026-01-02 05:04:05 UTC."
+        )
+        assert slack.type(f"handover {HELD.id} <@U0IRIS|iris>") == (
+            f"slack:U0IRIS is answerable for {HELD.id} now."
+        )
+        assert slack.type(f"lift {HELD.id}", user="U0IRIS") == (
+            f"{HELD.id} is lifted; edge is brought there within a second."
+        )
+        ended = self.held(slack)
+        assert (ended.owner, ended.lifted_by) == (IRIS.actor, IRIS.actor)
+        assert ended.expires_at == START + timedelta(hours=2)
+        assert slack.type("containments") == "Nothing is in force."
+
+    @pytest.mark.parametrize(
+        "to", ["<@U0IRIS>", "<@U0IRIS|iris>", "<@U0IRIS|Iris of the Night>", "U0IRIS"]
+    )
+    def test_a_mention_is_whom_it_names(self, slack, to):
+        """
+        As Slack hands it on, with a name or without one; or an id as in the settings.
+        """
+        slack.type(f"handover {HELD.id} {to}")
+
+        assert self.held(slack).owner == IRIS.actor
+
+    @pytest.mark.parametrize("to", ["@iris", "<@U0EVE|iris>", "<!channel>", "U0IRIS please"])
+    def test_to_nobody_it_is_refused(self, slack, to):
+        """
+        A name that Slack did not resolve is nobody; the answer calls nobody either.
+        """
+        said = slack.type(f"handover {HELD.id} {to}")
+
+        assert "nothing was handed over" in said
+        assert "<" not in said
+        assert self.held(slack) == HELD
+
+    @pytest.mark.parametrize(
+        "text", [f"extend {HELD.id} 2h", f"lift {HELD.id}", f"handover {HELD.id} U0IRIS"]
+    )
+    def test_a_stranger_does_nothing(self, slack, text):
+        """
+        Typing a command is no right to it.
+        """
+        assert "in no group" in slack.type(text, user="U0EVE")
+        assert self.held(slack) == HELD
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "extend",
+            f"extend {HELD.id}",
+            f"extend {HELD.id} 2 h",
+            "lift",
+            f"lift {HELD.id} now",
+            "handover",
+            f"handover {HELD.id}",
+        ],
+    )
+    def test_missing_or_further_words_are_answered_with_help(self, slack, text):
+        """
+        And nothing is done.
+        """
+        assert slack.type(text) == blocks.escape(HELP)
+        assert self.held(slack) == HELD
+
+    @pytest.mark.parametrize("text", ["extend X 2h", "lift X", "handover X U0IRIS"])
+    def test_an_unknown_id_is_said(self, slack, text):
+        """
+        With where ids are listed.
+        """
+        assert "`firedoor containments list`" in slack.type(text)
+
+    def test_a_time_that_is_none_is_said(self, slack):
+        """
+        With what one looks like.
+        """
+        assert "such as 90s, 15m, 4h, 2d" in slack.type(f"extend {HELD.id} &lt;2h&gt;")
+
+    def test_an_unforeseen_error_is_not_leaked(self, slack, monkeypatch, caplog):
+        """
+        The person hears that it did not work; the log has the rest.
+        """
+
+        def broken() -> None:
+            raise RuntimeError("password=hunter2-canary")
+
+        monkeypatch.setattr(slack.company.world.store, "begin", broken)
+
+        said = slack.type(f"lift {HELD.id}")
+
+        assert said == "This could not be carried out; the reason is in Firedoor's log."
+        assert "canary" in caplog.text
 
 
 class TestBreakGlass:

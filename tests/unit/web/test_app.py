@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
 from bot.errors import StoreUnavailable
 from bot.model.incident import IncidentStatus
 from bot.web.app import MAX_BODY_BYTES, create_app
 from tests.scenario.company import CLOSE, LOGIN, ORDERS, TRIGGER, Company, text_of
+from tests.unit.web.client import Client
 
 TOKEN = "hook-tøken-à"  # not ASCII, and its last byte is a space in Latin-1
 HEADERS = {"Authorization": f"Bearer {TOKEN}".encode()}
@@ -28,25 +26,6 @@ def company(tmp_path: Path) -> Iterator[Company]:
     company = Company(tmp_path, [text_of(CLOSE, more=TRIGGER)])
     yield company
     company.restart()
-
-
-class Client:
-    """Calls the application in this process, without a socket. (Starlette's own test client wants
-    another HTTP library.)"""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    def post(self, url: str, **request: Any) -> httpx.Response:
-        return asyncio.run(self._call("POST", url, request))
-
-    def get(self, url: str) -> httpx.Response:
-        return asyncio.run(self._call("GET", url, {}))
-
-    async def _call(self, method: str, url: str, request: dict[str, Any]) -> httpx.Response:
-        transport = httpx.ASGITransport(self._app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://firedoor") as client:
-            return await client.request(method, url, **request)
 
 
 @pytest.fixture

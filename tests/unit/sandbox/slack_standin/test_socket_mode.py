@@ -107,6 +107,21 @@ class TestCommand:
         iris = server.person("U0IRIS")
         assert all(m.text != "Which *runbook*?" for m in iris.messages("incidents"))
 
+    def test_who_is_named_in_it_comes_with_their_id(self, server, bolt):
+        """With the handle beside it; a name of nobody stays a word."""
+        got = queue.Queue()
+
+        @bolt.app.command("/firedoor")
+        def handle(ack, body):
+            got.put(body["text"])
+            ack()
+
+        bolt.connect()
+
+        server.person("U0SAM").command("/firedoor handover X @iris @nobody sam@iris", "incidents")
+
+        assert got.get(timeout=5) == "handover X <@U0IRIS|iris> @nobody sam@iris"
+
     def test_unknown_command_never_reaches_the_app(self, server, bolt):
         """Slack itself refuses a command that no app registered."""
         bolt.connect()
