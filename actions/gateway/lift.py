@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
+from typing import Any
 
 from actions.gateway import verify
 from actions.gateway.desk import describe, fresh_id, own, refuse_if_drifted
+from actions.gateway.params import ContainmentIds
 from bot.action import ChangeAction, Context, Facts, Params
 from bot.errors import NotAllowed, NotFound
 from bot.model.containment import Containment
@@ -16,18 +15,13 @@ from bot.model.outcome import Outcome, Proof
 from bot.model.plan import Plan
 
 
-def _without_nothing(value: Any) -> Any:
-    """Drop what a skipped step has left: it has held nothing."""
-    return [item for item in value if item not in (None, "")] if isinstance(value, list) else value
-
-
 class LiftParams(Params):
     """
     ``containments``: ids, as the holding steps left them. Those of skipped steps may be null.
     ``probe``: what to look from outside with; needed if several are configured.
     """
 
-    containments: Annotated[list[str], BeforeValidator(_without_nothing)]
+    containments: ContainmentIds
     probe: str | None = None
 
 
