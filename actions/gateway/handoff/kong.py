@@ -112,16 +112,20 @@ def _closing(draft: Draft, case: Case) -> list[dict[str, Any]]:
 
 
 def _matches(requests: Requests, case: Case) -> list[dict[str, Any]]:
-    path = f"~{path_regex(case.rules.path, requests.kept_out)}"
+    path = case.rules.path
+    here = path_regex(path, requests.kept_out)
     if not requests.any_but:
-        return [{"methods": list(requests.methods), "paths": [path]}]
+        return [{"methods": list(requests.methods), "paths": [f"~{here}"]}] if here else []
     # A route cannot say "but not": the usual methods are named, and any other is looked at on the
     # paths that no other endpoint has.
     others = [method for method in METHODS if method not in requests.methods]
-    apart = [rules.path for rules in case.before if rules.path != case.rules.path]
-    rest = f"~{path_regex(case.rules.path, apart)}"
-    named = [{"methods": others, "paths": [path]}] if others else []
-    return named if len(apart) < len(case.before) else [*named, {"paths": [rest]}]
+    found: list[dict[str, Any]] = []
+    if others and here:
+        found.append({"methods": others, "paths": [f"~{here}"]})
+    rest = path_regex(path, [rules.path for rules in case.before])
+    if rest:
+        found.append({"paths": [f"~{rest}"]})
+    return found
 
 
 def _terminating(name: str, match: dict[str, Any]) -> dict[str, Any]:

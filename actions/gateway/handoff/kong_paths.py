@@ -28,9 +28,10 @@ class CannotKeepOut(Exception):
     """The message says why."""
 
 
-def path_regex(template: str, kept_out: Iterable[str] = ()) -> str:
+def path_regex(template: str, kept_out: Iterable[str] = ()) -> str | None:
     """
-    Return an expression for the whole path of a request to a template.
+    Return an expression for the whole path of a request to a template; None if the kept out leave
+    nothing of it.
 
     Raises:
         CannotKeepOut: Something of the kept out is neither a plain word nor a parameter.
@@ -38,10 +39,7 @@ def path_regex(template: str, kept_out: Iterable[str] = ()) -> str:
     segments = segments_of(template)
     if not segments:
         return "/$"
-    found = _rest(segments, [segments_of(each) for each in kept_out])
-    if found is None:
-        raise CannotKeepOut(f"{template} has no path that another endpoint does not have")
-    return found
+    return _rest(segments, [segments_of(each) for each in kept_out])
 
 
 def _rest(segments: Sequence[str], kept_out: Sequence[Sequence[str]]) -> str | None:
@@ -62,13 +60,14 @@ def _rest(segments: Sequence[str], kept_out: Sequence[Sequence[str]]) -> str | N
     for word in words:
         rest = _rest(others, [e[1:] for e in kept_out if e[0] == word or _is_parameter(e[0])])
         if rest is not None:
-            ways.append(f"/{_segment(word)}{_MATRIX}{rest}")
+            ways.append(f"{_segment(word)}{_MATRIX}{rest}")
     rest = _rest(others, [each[1:] for each in kept_out if _is_parameter(each[0])])
     if rest is not None:
-        ways.append(f"/{no_word_of(words)}{rest}")
+        ways.append(f"{no_word_of(words)}{rest}")
     if not ways:
         return None
-    return ways[0] if len(ways) == 1 else f"(?:{'|'.join(ways)})"
+    # The slash stands in front: a path of a Kong route must begin with one.
+    return f"/{ways[0]}" if len(ways) == 1 else f"/(?:{'|'.join(ways)})"
 
 
 def _is_parameter(segment: str) -> bool:

@@ -47,7 +47,8 @@ def _how(has_limits: bool) -> tuple[str, ...]:
     if has_limits:
         lines += [
             "A location with limit_req, limit_req_status or error_page of its own does not take",
-            "those of the server: repeat the ones of part 2 there.",
+            "those of the server: repeat the ones of part 2 there. If there is a limit_req_status",
+            "in the server already, leave out the one here: nginx takes only one.",
         ]
     return tuple(lines)
 

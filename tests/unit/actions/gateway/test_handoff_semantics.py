@@ -1,0 +1,126 @@
+"""A patch says what the controls say, in every format: to whom, where, and to nobody else."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.gateway.handoff import FORMATS, Format
+from actions.gateway.rules import OVERRIDE_HEADERS, Rules, rules_of
+from actions.gateway.templates import path_regex
+from bot.model.containment import ANY_METHOD, Control, ControlKind
+from tests.unit.actions.gateway.handoff_readers import READERS, Request
+from tests.unit.actions.gateway.handoff_samples import address, control, rendered
+
+TEMPLATES = (
+    "/",
+    "/o",
+    "/o/{id}",
+    "/o/export",
+    "/o/{id}/items",
+    "/o/export/items",
+    "/o/{id}/{part}",
+    "/{any}/export",
+    "/{any}/{other}",
+)
+METHODS = ("GET", "POST", "DELETE")
+NETWORKS = ("198.51.100.0/24", "198.51.100.7/32", "203.0.113.0/24", "2001:db8::/32")
+ADDRESSES = ("198.51.100.1", "198.51.100.7", "203.0.113.9", "2001:db8::1", "192.0.2.1")
+
+callers = st.lists(st.sampled_from(NETWORKS), min_size=1, max_size=2).map(
+    lambda values: {"principals": tuple(map(address, values))}
+)
+kinds = st.one_of(
+    st.just((ControlKind.CLOSE, {})),
+    st.just((ControlKind.THROTTLE, {"rate_per_s": 5.0})),
+    callers.map(lambda more: (ControlKind.BLOCK, more)),
+    callers.map(lambda more: (ControlKind.ALLOW_ONLY, more)),
+)
+endpoints = st.tuples(st.sampled_from(METHODS), st.sampled_from(TEMPLATES))
+controls = st.lists(
+    st.builds(
+        lambda kind, method, path: control(kind[0], method=method, path=path, **kind[1]),
+        kinds,
+        st.sampled_from((*METHODS, ANY_METHOD)),
+        st.sampled_from(TEMPLATES),
+    ),
+    min_size=1,
+    max_size=4,
+)
+known = st.lists(endpoints.map(" ".join), max_size=4)
+segments = st.sampled_from(("o", "export", "items", "4001", "expor", "exports", "%2e", "a%2fb"))
+paths = st.builds(
+    lambda parts, ending: "/" + "/".join(parts) + ending,
+    st.lists(segments, max_size=4),
+    st.sampled_from(("", "", ";v=1", "?q=/o", "/")),
+).map(lambda path: path if path != "//" else "/")
+requests = st.builds(
+    Request,
+    method=st.sampled_from((*METHODS, "HEAD", "PUT")),
+    path=paths,
+    headers=st.one_of(
+        st.just({}),
+        st.builds(
+            lambda name, method: {name: method},
+            st.sampled_from(OVERRIDE_HEADERS),
+            st.sampled_from(("GET", "get", "DELETE", "PUT")),
+        ),
+    ),
+    address=st.sampled_from(ADDRESSES),
+)
+
+
+def expected(rules: list[Rules], request: Request, *, effective: bool) -> str:
+    """Return what the first endpoint that a request is of gives it. A close also takes what an
+    override makes its own; with ``effective`` every endpoint does."""
+    overriding = {value.upper() for value in request.headers.values()}
+    for each in rules:
+        methods = {request.method}
+        if each.closed or effective:
+            methods |= overriding
+        if re.fullmatch(path_regex(each.path), request.path) and (
+            not each.methods or methods & set(each.methods)
+        ):
+            return given_by(each, request)
+    return ""
+
+
+def given_by(rules: Rules, request: Request) -> str:
+    me = ipaddress.ip_address(request.address)
+
+    def is_one_of(principals: Any) -> bool:
+        return any(me in ipaddress.ip_network(p.value) for p in principals)
+
+    if rules.closed:
+        return "closed"
+    if is_one_of(rules.blocked) or not all(map(is_one_of, rules.allowed)):
+        return "refused"
+    return "limited" if rules.rate_per_s is not None else ""
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@given(controls=controls, known=known, request_=requests)
+def test_it_says_what_the_controls_say(
+    format_: Format, controls: list[Control], known: list[str], request_: Request
+) -> None:
+    """
+    Each request gets what the first endpoint that it is of gives it: closed, refused, limited or
+    nothing. A method override counts on a close; where it could be of two endpoints, a format may
+    look at either.
+    """
+    if format_ == "kong":
+        # The rest is done by plugins on routes that are the operator's.
+        controls = [control(ControlKind.CLOSE, method=c.method, path=c.path) for c in controls]
+    read = READERS[format_](rendered(format_, controls, known=known).text)
+
+    found = read(request_)
+
+    rules = rules_of(controls, known)
+    assert found in {
+        expected(rules, request_, effective=effective) for effective in (False, True)
+    }
