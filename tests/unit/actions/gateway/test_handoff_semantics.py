@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ controls = st.lists(
     max_size=4,
 )
 known = st.lists(endpoints.map(" ".join), min_size=2, max_size=8)
-words = st.sampled_from(("o", "export", "items", "4001", "expor", "exports", "a%2fb"))
+words = st.sampled_from(("o", "export", "items", "4001", "expor", "exports"))
 paths = st.builds(
     lambda template, filling, ending: PARAMETER.sub(lambda _: filling.pop(), template) + ending,
     st.sampled_from(TEMPLATES),
@@ -76,16 +77,29 @@ requests = st.builds(
 )
 
 
-def expected(rules: list[Rules], request: Request, *, effective: bool) -> str:
-    """Return what the first endpoint that a request is of gives it. A close also takes what an
-    override makes its own; with ``effective`` every endpoint does."""
+def expected(rules: list[Rules], request: Request) -> set[str]:
+    """Return what the first endpoint that a request is of gives it.
+
+    With a method override it is of two. What is closed is closed either way; else a language may
+    look for the first of both, or for that of the method it was sent with.
+    """
+    sent = first(rules, request, {request.method})
     overriding = {value.upper() for value in request.headers.values()}
+    if not overriding:
+        return {sent}
+    meant = first(rules, request, overriding)
+    either = first(rules, request, {request.method}, overriding)
+    return {"closed" if "closed" in (sent, meant) else sent, either}
+
+
+def first(
+    rules: list[Rules], request: Request, methods: set[str], closing: Collection[str] = ()
+) -> str:
+    """Return what the first endpoint of the methods gives; a closed one is also of ``closing``."""
     for each in rules:
-        methods = {request.method}
-        if each.closed or effective:
-            methods |= overriding
+        taken = {*methods, *closing} if each.closed else methods
         if re.fullmatch(path_regex(each.path), request.path) and (
-            not each.methods or methods & set(each.methods)
+            not each.methods or taken & set(each.methods)
         ):
             return given_by(each, request)
     return ""
@@ -121,6 +135,4 @@ def test_it_says_what_the_controls_say(
 
     rules = rules_of(controls, known)
     for each in asked:
-        assert read(each) in {
-            expected(rules, each, effective=effective) for effective in (False, True)
-        }
+        assert read(each) in expected(rules, each)
