@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from actions.gateway.handoff import FORMATS, Format
@@ -119,6 +119,8 @@ def given_by(rules: Rules, request: Request) -> str:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
+# Without the phase that explains a failure: it runs everything again, line by line.
+@settings(phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink))
 @given(controls=controls, known=known, asked=st.lists(requests, min_size=20, max_size=20))
 def test_it_says_what_the_controls_say(
     format_: Format, controls: list[Control], known: list[str], asked: list[Request]
