@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actions.gateway.handoff import Format, chosen, patch
-from actions.gateway.params import ContainmentIds
+from actions.gateway.lift import ContainmentIds
 from bot.action import Context, Facts, Params, ReadAction
 from bot.errors import NotAllowed
 from bot.model.outcome import Outcome
@@ -69,8 +69,8 @@ class HandOff(ReadAction[HandOffParams]):
             rendered.file_name,
             rendered.text.encode(),
             rendered.media_type,
-            f"Patch for {params.format} that holds {len(containments)} containment(s) of gateway "
-            f"{containments[0].gateway}; {len(rendered.unsupported)} thing(s) it cannot express.",
+            f"{len(containments)} of gateway {containments[0].gateway} as a patch for its own "
+            f"configuration ({params.format}); left out: {len(rendered.unsupported)}.",
         )
         facts = HandOffFacts(
             evidence=kept.id, format=params.format, left_out=len(rendered.unsupported)

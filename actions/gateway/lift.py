@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from actions.gateway import verify
 from actions.gateway.desk import describe, fresh_id, own, refuse_if_drifted
-from actions.gateway.params import ContainmentIds
 from bot.action import ChangeAction, Context, Facts, Params
 from bot.errors import NotAllowed, NotFound
 from bot.model.containment import Containment
 from bot.model.incident import IncidentStatus
 from bot.model.outcome import Outcome, Proof
 from bot.model.plan import Plan
+
+
+def _without_nothing(value: Any) -> Any:
+    """Drop what a skipped step has left: it has held nothing."""
+    return [item for item in value if item not in (None, "")] if isinstance(value, list) else value
+
+
+ContainmentIds = Annotated[list[str], BeforeValidator(_without_nothing)]
+"""Ids, as the holding steps left them. Those of skipped steps may be null."""
 
 
 class LiftParams(Params):

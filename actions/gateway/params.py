@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from actions.gateway.rules import MAX_RATE_PER_S
 from bot.action import Facts, Params
@@ -16,15 +16,6 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 MOST_ALLOWED = 64
 """Callers that one step may let through; a longer list belongs into the gateway's own rules."""
-
-
-def _without_nothing(value: Any) -> Any:
-    """Drop what a skipped step has left: it has held nothing."""
-    return [item for item in value if item not in (None, "")] if isinstance(value, list) else value
-
-
-ContainmentIds = Annotated[list[str], BeforeValidator(_without_nothing)]
-"""Ids, as the holding steps left them. Those of skipped steps may be null."""
 
 
 def rate_per_s(text: str) -> float:

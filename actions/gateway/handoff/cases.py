@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from actions.gateway.desk import listed
 from actions.gateway.rules import Rules
@@ -105,9 +105,9 @@ class Language:
 
         suffix: Of the file's name.
 
-        unknown: Kinds of callers that it cannot tell, and why.
+        cannot_tell: Says why it cannot tell a caller from others; empty if it can.
 
-        unknown_in_list: Further ones that it can refuse, and not let through alone.
+        cannot_list: Says why it cannot let a caller through alone, though it can refuse them.
 
         most_regex: How many characters an expression may have, if that is limited.
 
@@ -118,10 +118,15 @@ class Language:
     suffix: str
     media_type: str
     render: Callable[[Draft], Rendered]
-    unknown: Mapping[PrincipalKind, str]
-    unknown_in_list: Mapping[PrincipalKind, str] = field(default_factory=dict)
+    cannot_tell: Callable[[Principal], str]
+    cannot_list: Callable[[Principal], str] = lambda _principal: ""
     most_regex: int | None = None
     reads: tuple[str, ...] = ()
+
+
+def by_kind(reasons: Mapping[PrincipalKind, str]) -> Callable[[Principal], str]:
+    """Return a function that says why a caller of a kind is not told, or not let through."""
+    return lambda principal: reasons.get(principal.kind, "")
 
 
 def draft_of(rules: Sequence[Rules]) -> Draft:
@@ -188,15 +193,15 @@ def sayable(
         return replace(left, rate_per_s=None, blocked=(), allowed=()), told
     blocked, allowed = [], []
     for principal in left.blocked:
-        why = language.unknown.get(principal.kind)
-        if why is not None:
+        why = language.cannot_tell(principal)
+        if why:
             told.append(f"The block of {principal} on {where} is left out: {why}.")
         else:
             blocked.append(principal)
-    unlisted = {**language.unknown, **language.unknown_in_list}
     for group in left.allowed:
-        why = next((unlisted[p.kind] for p in group if p.kind in unlisted), None)
-        if why is not None:
+        reasons = (language.cannot_tell(p) or language.cannot_list(p) for p in group)
+        why = next(filter(None, reasons), "")
+        if why:
             told.append(f"Letting only {listed(group)} through to {where} is left out: {why}.")
         else:
             allowed.append(group)

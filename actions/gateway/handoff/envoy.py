@@ -27,6 +27,7 @@ from actions.gateway.handoff.cases import (
     Language,
     Rendered,
     Requests,
+    by_kind,
     left_out,
 )
 from actions.gateway.handoff.texts import yaml_text
@@ -200,7 +201,7 @@ LANGUAGE = Language(
     suffix="envoy.yaml",
     media_type="application/yaml",
     render=render,
-    unknown={
-        PrincipalKind.API_KEY: "where this listener keeps a checked key's name is not known here",
-    },
+    cannot_tell=by_kind(
+        {PrincipalKind.API_KEY: "where this listener keeps a checked key's name is not known here"}
+    ),
 )

@@ -8,10 +8,11 @@ the quote itself has a meaning. https://docs.haproxy.org/2.8/configuration.html#
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from actions.gateway.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
-from actions.gateway.handoff.cases import Case, Draft, Language, Rendered
+from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind
 from actions.gateway.handoff.texts import decoded_regex, one_line, raw_regex
 from actions.gateway.rules import OVERRIDE_HEADERS
 from bot.model.containment import Principal, PrincipalKind
@@ -24,6 +25,11 @@ COUNTER = 2
 
 LONGEST_MS = 1_000_000_000
 """Of a time that is counted in, some 11 days. HAProxy takes up to 2**31 - 1, for twice of it."""
+
+KEY, CLAIM = "txn.caller_key", "txn.caller_"
+"""Where Firedoor's example configuration keeps the name of a checked key, and verified claims."""
+
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 _WORDS = 32
 """Of others in one line; HAProxy takes 64 words."""
@@ -40,15 +46,23 @@ def render(draft: Draft) -> Rendered:
     if limited:
         lines += ["", TABLES]
         lines += [line for case in limited for line in _table(draft, case)]
-    return Rendered("".join(f"{line}\n" for line in lines), _how(bool(limited)))
+    told = {_sample(p) for case in contained for p in case.rules.blocked} - {"src"}
+    return Rendered("".join(f"{line}\n" for line in lines), _how(bool(limited), sorted(told)))
 
 
-def _how(has_tables: bool) -> tuple[str, ...]:
+def _how(has_tables: bool, told: Sequence[str]) -> tuple[str, ...]:
     lines = [
         "Part 1: put it into the frontend (HAProxy 2.4 or newer, built with PCRE), after the rules",
         "that make paths one (normalize-uri: percent-decode-unreserved, path-merge-slashes,",
         "path-strip-dot, path-strip-dotdot) or set the caller's address, before all others.",
     ]
+    if told:
+        names = ", ".join(sample[4 : sample.index(")")] for sample in told)
+        lines += [
+            f"It refuses callers by {names}, so it goes after what sets that, as",
+            "Firedoor's example configuration does: from a checked key, from a token whose",
+            "signature was verified, and from nothing else. Where nothing sets it, it refuses nobody.",
+        ]
     if has_tables:
         lines += [
             f"Part 2: put it after the frontend. A limit counts on sticky counter {COUNTER}, which"
@@ -65,11 +79,13 @@ def _choosing(draft: Draft) -> list[str]:
     lines = []
     for case in draft.cases:
         name, rules = _name(draft, case), case.rules
+        sent = raw_regex(rules.path, backtracking=True)
+        read = decoded_regex(rules.path, backtracking=True)
         lines += [
             "",
             f"    # {one_line(rules.name)}",
-            f"    acl {name}_path path -m reg -- {quoted(raw_regex(rules.path))}",
-            f"    acl {name}_path path,url_dec -m reg -- {quoted(decoded_regex(rules.path))}",
+            f"    acl {name}_path path -m reg -- {quoted(sent)}",
+            f"    acl {name}_path path,url_dec -m reg -- {quoted(read)}",
         ]
         wanted = f"{name}_path"
         if rules.methods:
@@ -123,9 +139,24 @@ def _acting(draft: Draft, case: Case) -> list[str]:
 
 
 def _from(acl: str, callers: Sequence[Principal]) -> Iterable[str]:
-    addresses = [caller.value for caller in callers]
-    for first in range(0, len(addresses), _WORDS):
-        yield f"    acl {acl} src -- {' '.join(map(quoted, addresses[first : first + _WORDS]))}"
+    """Return lines of a list of callers; lines of one name are one list."""
+    by_sample: dict[str, list[str]] = {}
+    for caller in callers:
+        by_sample.setdefault(_sample(caller), []).append(caller.value)
+    for sample, values in by_sample.items():
+        for first in range(0, len(values), _WORDS):
+            words = " ".join(map(quoted, values[first : first + _WORDS]))
+            yield f"    acl {acl} {sample} -- {words}"
+
+
+def _sample(caller: Principal) -> str:
+    match caller.kind:
+        case PrincipalKind.IP:
+            return "src"
+        case PrincipalKind.API_KEY:
+            return f"var({KEY}) -m str"
+        case PrincipalKind.CLAIM:
+            return f"var({CLAIM}{caller.claim}) -m str"
 
 
 def _answering(answer: ControlAnswer, condition: str) -> str:
@@ -163,13 +194,22 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
+def _cannot_tell(principal: Principal) -> str:
+    if principal.kind is PrincipalKind.CLAIM and not _NAME.fullmatch(principal.claim or ""):
+        return f"a variable of HAProxy's cannot be called {principal.claim}"
+    if principal.kind is PrincipalKind.CLAIM and not principal.value.isascii():
+        # A token may hold such a character as `\uXXXX`, which HAProxy does not decode.
+        return "HAProxy compares claims with ASCII text only"
+    return ""
+
+
+_NOBODY = "where the frontend does not tell callers apart, everybody would be refused"
+
 LANGUAGE = Language(
     title="HAProxy",
     suffix="haproxy.cfg",
     media_type="text/plain",
     render=render,
-    unknown={
-        PrincipalKind.API_KEY: "where this frontend keeps a checked key's name is not known here",
-        PrincipalKind.CLAIM: "where this frontend keeps verified claims is not known here",
-    },
+    cannot_tell=_cannot_tell,
+    cannot_list=by_kind({PrincipalKind.API_KEY: _NOBODY, PrincipalKind.CLAIM: _NOBODY}),
 )

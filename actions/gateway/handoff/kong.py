@@ -17,7 +17,15 @@ from functools import reduce
 from typing import Any
 
 from actions.gateway.answers import CLOSED, REFUSED, THROTTLED
-from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, Requests, left_out
+from actions.gateway.handoff.cases import (
+    Case,
+    Draft,
+    Language,
+    Rendered,
+    Requests,
+    by_kind,
+    left_out,
+)
 from actions.gateway.handoff.kong_paths import CannotKeepOut, path_regex
 from actions.gateway.handoff.texts import one_line, yaml_text
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules
@@ -29,6 +37,9 @@ REGEX_PRIORITY = 2000
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 TAG = "firedoor-handoff"
+
+_VARIABLE = "${{"
+"""What decK puts a variable's value in place of, wherever it stands."""
 
 _PERIODS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
@@ -161,13 +172,8 @@ def _plugins(case: Case) -> tuple[list[dict[str, Any]], list[str]]:
         config = {**restriction, "status": REFUSED.status}
         found.append({"name": "ip-restriction", "config": config})
     for principal in rules.blocked:
-        if principal.kind is not PrincipalKind.API_KEY:
-            continue
-        if "${{" in principal.value:
-            why = "decK would read its name as a variable"
-            told.append(f"The block of {principal} on {_where(rules)} is left out: {why}.")
-            continue
-        found.append(_refusing(principal))
+        if principal.kind is PrincipalKind.API_KEY:
+            found.append(_refusing(principal))
     if rules.rate_per_s is not None:
         limit, sentence = _limiting(rules)
         found.append(limit)
@@ -233,16 +239,21 @@ def _is_whole(count: float) -> bool:
     return math.isclose(count, round(count), rel_tol=1e-9)
 
 
+def _cannot_tell(principal: Principal) -> str:
+    if principal.kind is PrincipalKind.CLAIM:
+        return "no plugin of Kong's tells callers by a claim of their token"
+    return "decK would read its name as a variable" if _VARIABLE in principal.value else ""
+
+
 LANGUAGE = Language(
     title="Kong (decK)",
     suffix="kong.yaml",
     media_type="application/yaml",
     render=render,
-    unknown={PrincipalKind.CLAIM: "no plugin of Kong's tells callers by a claim of their token"},
-    unknown_in_list={
-        PrincipalKind.CLAIM: "no plugin of Kong's tells callers by a claim of their token",
-        PrincipalKind.API_KEY: "Kong lets through by groups of consumers, which are yours to make",
-    },
+    cannot_tell=_cannot_tell,
+    cannot_list=by_kind(
+        {PrincipalKind.API_KEY: "Kong lets through by groups of consumers, which are yours to make"}
+    ),
     # In comments too.
-    reads=("${{",),
+    reads=(_VARIABLE,),
 )

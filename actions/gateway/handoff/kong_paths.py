@@ -45,14 +45,14 @@ def path_regex(template: str, kept_out: Iterable[str] = ()) -> str | None:
 def _rest(segments: Sequence[str], kept_out: Sequence[Sequence[str]]) -> str | None:
     """Return an expression for the rest of a path; None if all of it is kept out."""
     if not kept_out:
-        return "".join(f"/{_segment(segment)}{_MATRIX}" for segment in segments) + _END
+        return "".join(f"/{_segment(segment)}" for segment in segments) + _END
     if not segments:
         return None
     first, others = segments[0], segments[1:]
     heads = {each[0] for each in kept_out}
     if all(head == first or _is_parameter(head) for head in heads):
         rest = _rest(others, [each[1:] for each in kept_out])
-        return None if rest is None else f"/{_segment(first)}{_MATRIX}{rest}"
+        return None if rest is None else f"/{_segment(first)}{rest}"
     words = sorted(head for head in heads if not _is_parameter(head))
     if not _is_parameter(first) or not all(map(_is_plain, words)):
         raise CannotKeepOut("Kong cannot keep the other endpoints' paths out of its own")
@@ -60,7 +60,7 @@ def _rest(segments: Sequence[str], kept_out: Sequence[Sequence[str]]) -> str | N
     for word in words:
         rest = _rest(others, [e[1:] for e in kept_out if e[0] == word or _is_parameter(e[0])])
         if rest is not None:
-            ways.append(f"{_segment(word)}{_MATRIX}{rest}")
+            ways.append(f"{_segment(word)}{rest}")
     rest = _rest(others, [each[1:] for each in kept_out if _is_parameter(each[0])])
     if rest is not None:
         ways.append(f"{no_word_of(words)}{rest}")
@@ -98,7 +98,9 @@ def _other(endings: Sequence[str], *, is_start: bool = False) -> str:
 
 
 def _segment(segment: str) -> str:
-    return "[^/]+".join(_literal(text) for text in PARAMETER.split(segment))
+    """A parameter at the end takes path parameters with it."""
+    texts = PARAMETER.split(segment)
+    return "[^/]+".join(map(_literal, texts)) + (_MATRIX if texts[-1] else "")
 
 
 def _literal(text: str) -> str:

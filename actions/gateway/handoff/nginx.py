@@ -11,13 +11,16 @@ import math
 from collections.abc import Iterable, Sequence
 
 from actions.gateway.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
-from actions.gateway.handoff.cases import Case, Draft, Language, Rendered
-from actions.gateway.handoff.texts import decoded_regex, literal_bytes, one_line, raw_regex
+from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind
+from actions.gateway.handoff.texts import decoded_regex, exactly, literal_bytes, one_line, raw_regex
 from actions.gateway.rules import OVERRIDE_HEADERS
 from bot.model.containment import Principal, PrincipalKind
 
 HTTP = "# --- 1. in http { } ---"
 SERVER = "# --- 2. in server { } ---"
+
+KEY = "$api_client"
+"""Where Firedoor's example configuration keeps the name of a checked key."""
 
 _MINUTE_S = 60
 
@@ -32,18 +35,24 @@ def render(draft: Draft) -> Rendered:
     lines = [HTTP, *numbered, *_overrides(draft), *_endpoints(draft), *_verdict(draft)]
     lines += [line for case in limited for line in _zone(draft, case)]
     lines += ["", SERVER, *_answers(draft), *_limits(draft, limited)]
+    named = [p for c in contained for group in (c.rules.blocked, *c.rules.allowed) for p in group]
     return Rendered(
         "".join(f"{line}\n" for line in lines),
-        _how(bool(limited)),
+        _how(bool(limited), any(map(_has_key, named))),
         tuple(sentence for case in limited for sentence in _rounded(case)),
     )
 
 
-def _how(has_limits: bool) -> tuple[str, ...]:
+def _how(has_limits: bool, has_keys: bool) -> tuple[str, ...]:
     lines = [
         "Part 1: put it into http { }. Part 2: put it into the server { } of the API, before any",
         "other if, rewrite or return of it.",
     ]
+    if has_keys:
+        lines += [
+            f"{KEY} must hold the name of the API key that nginx has checked, as in Firedoor's",
+            "example configuration: write your own variable's name in its place.",
+        ]
     if has_limits:
         lines += [
             "A location with limit_req, limit_req_status or error_page of its own does not take",
@@ -81,13 +90,10 @@ def _endpoints(draft: Draft) -> list[str]:
         ("decoded", "$uri", decoded_regex),
         ("sent", "$request_uri", raw_regex),
     ):
-        found = [
-            (
-                f"~^{_method(draft, case)} {regex(case.rules.path).removeprefix('^')}",
-                str(case.number),
-            )
-            for case in draft.cases
-        ]
+        found = []
+        for case in draft.cases:
+            whole = regex(case.rules.path, backtracking=True).removeprefix("^")
+            found.append((f"~^{_method(draft, case)} {whole}", str(case.number)))
         source = f"$request_method {overrides} {path}"
         lines += _map(source, f"{_var(draft)}_{kind}", "0", found)
     strictest = sorted(draft.contained(), key=lambda case: not case.rules.closed)
@@ -118,17 +124,40 @@ def _verdict(draft: Draft) -> list[str]:
     for case in draft.contained():
         if case.rules.closed:
             said.append((f"~^{case.number}:", CLOSED.mark))
-        whom = [(case.rules.blocked, "1")] if case.rules.blocked else []
-        whom += [(group, "0") for group in case.rules.allowed]
-        for callers, refused in whom:
-            said.append((f"~^{case.number}:[01]{{{len(lists)}}}{refused}", REFUSED.mark))
-            lists.append(f"{_var(draft)}_from{len(lists)}")
-            lines += _geo(lists[-1], callers)
+        first = len(lists)
+        lists += _telling(draft, first, case.rules.blocked, lines)
+        for digit in range(first, len(lists)):
+            said.append((f"~^{case.number}:[01]{{{digit}}}1", REFUSED.mark))
+        for callers in case.rules.allowed:
+            first = len(lists)
+            lists += _telling(draft, first, callers, lines)
+            none = "0" * (len(lists) - first)
+            said.append((f"~^{case.number}:[01]{{{first}}}{none}", REFUSED.mark))
     return [*lines, *_map(f"{_var(draft)}:{''.join(lists)}", f"{_var(draft)}_gets", '""', said)]
 
 
-def _geo(variable: str, callers: Iterable[Principal]) -> list[str]:
-    rows = [f"    {caller.value} 1;" for caller in callers]
+def _telling(draft: Draft, first: int, callers: Iterable[Principal], lines: list[str]) -> list[str]:
+    """Add what tells callers apart, by address and by key; return the variables that are 1 for
+    one of them."""
+    variables = []
+    addresses = [c.value for c in callers if c.kind is PrincipalKind.IP]
+    if addresses:
+        variables.append(f"{_var(draft)}_from{first}")
+        lines += _geo(variables[-1], addresses)
+    # Not a plain word: nginx takes no notice of its case.
+    keys = [(f"~^{exactly(c.value.encode())}$", "1") for c in callers if _has_key(c)]
+    if keys:
+        variables.append(f"{_var(draft)}_key{first}")
+        lines += _map(KEY, variables[-1], "0", keys)
+    return variables
+
+
+def _has_key(caller: Principal) -> bool:
+    return caller.kind is PrincipalKind.API_KEY
+
+
+def _geo(variable: str, addresses: Iterable[str]) -> list[str]:
+    rows = [f"    {address} 1;" for address in addresses]
     return ["", f"geo {variable} {{", "    default 0;", *rows, "}"]
 
 
@@ -234,10 +263,9 @@ LANGUAGE = Language(
     suffix="nginx.conf",
     media_type="text/plain",
     render=render,
-    unknown={
-        PrincipalKind.API_KEY: "where this server keeps a checked key's name is not known here",
-        PrincipalKind.CLAIM: "nginx itself verifies no tokens, so it cannot tell whose they are",
-    },
+    cannot_tell=by_kind(
+        {PrincipalKind.CLAIM: "nginx itself verifies no tokens, so it cannot tell whose they are"}
+    ),
     # A word has at most 4,096 characters, and quoting may double it.
     most_regex=1500,
 )

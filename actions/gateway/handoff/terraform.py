@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from actions.gateway.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
-from actions.gateway.handoff.cases import Case, Draft, Language, Rendered
+from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind
 from actions.gateway.handoff.hcl import Block, Item, Reference
 from actions.gateway.handoff.texts import decoded_regex, literal_bytes, raw_regex
 from actions.gateway.rules import OVERRIDE_HEADERS
@@ -288,10 +288,12 @@ LANGUAGE = Language(
     suffix="tf",
     media_type="text/plain",
     render=render,
-    unknown={
-        PrincipalKind.API_KEY: "AWS WAF checks no keys",
-        PrincipalKind.CLAIM: "AWS WAF verifies no tokens, so it cannot tell whose they are",
-    },
+    cannot_tell=by_kind(
+        {
+            PrincipalKind.API_KEY: "AWS WAF checks no keys",
+            PrincipalKind.CLAIM: "AWS WAF verifies no tokens, so it cannot tell whose they are",
+        }
+    ),
     # Of `regex_string`.
     most_regex=512,
 )

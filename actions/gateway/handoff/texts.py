@@ -7,7 +7,7 @@ line of what can be seen; as data each format quotes them in its own way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 import yaml
 
 from actions.gateway.desk import describe
-from actions.gateway.templates import PARAMETER, path_regex, segments_of
+from actions.gateway.templates import PARAMETER, literal, segments_of
 from bot.model.containment import Containment
 
 MOST_CHARACTERS = 300
@@ -80,32 +80,54 @@ def head(
 # --- expressions for paths -----------------------------------------------------------------------
 
 
-def raw_regex(template: str) -> str:
-    """Return a PCRE for a whole path as it was sent, with its query if it has one. Printable
-    ASCII."""
-    return f"^{path_regex(template)}$"
+def raw_regex(template: str, *, backtracking: bool = False) -> str:
+    """
+    Return a PCRE for a whole path as it was sent, with its query if it has one. Printable ASCII.
+
+    It matches what `templates.path_regex` does.
+
+    Args:
+        backtracking: For an engine that backtracks, and knows atomic groups: the time it takes is
+            linear in the path's length, whoever wrote the path.
+    """
+    parts = [f"/{_segment(s, '[^/?]+', literal, backtracking)}" for s in segments_of(template)]
+    return f"^{''.join(parts)}/?(?:\\?.*)?$" if parts else "^/(?:\\?.*)?$"
 
 
-def decoded_regex(template: str) -> str:
+def decoded_regex(template: str, *, backtracking: bool = False) -> str:
     """
     Return a PCRE for a whole path that was decoded, byte by byte. Printable ASCII.
 
-    It is what `templates.decoded_regex` says, with each byte that could be of the configuration's
-    language or its regular expressions in hexadecimal.
+    It matches what `templates.decoded_regex` does; each byte that could be of the configuration's
+    language or of its expressions is in hexadecimal. For ``backtracking`` see `raw_regex`.
     """
-    parts = "".join(f"/{_segment(s)}(?:;[^/?]*)?" for s in segments_of(template))
-    return f"^{parts}/?$" if parts else "^/$"
+    parts = [f"/{_segment(s, '[^/]+', literal_bytes, backtracking)}" for s in segments_of(template)]
+    return f"^{''.join(parts)}/?$" if parts else "^/$"
 
 
-def _segment(segment: str) -> str:
-    return "[^/]+".join(literal_bytes(text) for text in PARAMETER.split(segment))
+def _segment(
+    segment: str, parameter: str, spelled: Callable[[str], str], backtracking: bool
+) -> str:
+    """Path parameters (``;v=1``) are named only where a parameter of the template does not take
+    them anyway: named twice, each semicolon could be of either."""
+    first, *others = map(spelled, PARAMETER.split(segment))
+    matrix = "(?:;[^/?]*+)?" if backtracking else "(?:;[^/?]*)?"
+    if not others:
+        return first + matrix
+    *between, last = others
+    # Where a text between two parameters comes first is as good a place as any other one.
+    passed = [f"(?>{parameter}?{text})" if backtracking else parameter + text for text in between]
+    return first + "".join(passed) + parameter + last + (matrix if last else "")
 
 
 def literal_bytes(text: str) -> str:
     """Return a PCRE and RE2 expression for a text once it is decoded."""
-    return "".join(
-        chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in unquote_to_bytes(text)
-    )
+    return exactly(unquote_to_bytes(text))
+
+
+def exactly(content: bytes) -> str:
+    """Return a PCRE for these bytes. Printable ASCII."""
+    return "".join(chr(byte) if byte in _PLAIN else f"\\x{byte:02x}" for byte in content)
 
 
 class _Dumper(yaml.SafeDumper):

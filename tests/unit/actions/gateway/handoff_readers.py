@@ -21,10 +21,15 @@ from actions.gateway.handoff import haproxy, nginx
 
 @dataclass(frozen=True)
 class Request:
+    """``key`` is the name of a key that the gateway has checked, ``sub`` that of a token whose
+    signature it has verified; empty without."""
+
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     address: str = "198.51.100.1"
+    key: str = ""
+    sub: str = ""
 
     def decoded(self) -> str:
         return unquote(self.path)
@@ -87,6 +92,10 @@ def _principal(matcher: Mapping[str, Any], request: Request) -> bool:
             return _header(header, request)
         case "remote_ip", prefix:
             return request.comes_from([f"{prefix['address_prefix']}/{prefix['prefix_len']}"])
+        case "sourced_metadata", metadata:
+            matcher = metadata["metadata_matcher"]
+            assert [part["key"] for part in matcher["path"]] == ["jwt_payload", "sub"]
+            return matcher["value"]["string_match"]["exact"] == request.sub
     raise AssertionError(matcher)
 
 
@@ -174,10 +183,12 @@ class HaproxyReader:
 
 def _acl(words: list[str], request: Request, variables: Mapping[str, int]) -> bool:
     sample = words[0]
-    if sample.startswith("var("):
-        assert words[1:3] == ["-m", "int"]
+    if words[1:3] == ["-m", "int"]:
         return variables.get(sample[4:-1]) == int(words[3])
     patterns = words[words.index("--") + 1 :]
+    known = {"var(txn.caller_key)": request.key, "var(txn.caller_sub)": request.sub}
+    if sample in known:
+        return known[sample] in patterns
     if sample == "src":
         return request.comes_from(patterns)
     if sample in ("path", "path,url_dec"):
@@ -231,8 +242,6 @@ class NginxReader:
         self.server = nginx_words(second)
 
     def __call__(self, request: Request) -> str:
-        verdicts = re.findall(r"if \(\S+ = (\w+) \) ?|if (\(\S+) = (\w+\))", " ".join(self.server))
-        del verdicts
         for position, word in enumerate(self.server):
             if word == "if":
                 variable, _, value = self.server[position + 1 : position + 4]
@@ -250,6 +259,7 @@ class NginxReader:
             "$request_method": request.method,
             "$uri": request.decoded().partition("?")[0],
             "$request_uri": request.path,
+            "$api_client": request.key,
         }
         if name in known:
             return known[name]
