@@ -61,7 +61,8 @@ def _how(has_tables: bool, told: Sequence[str]) -> tuple[str, ...]:
         lines += [
             f"It refuses callers by {names}, so it goes after what sets that, as",
             "Firedoor's example configuration does: from a checked key, from a token whose",
-            "signature was verified, and from nothing else. Where nothing sets it, it refuses nobody.",
+            "signature was verified, and from nothing else. Where nothing sets it, nobody is",
+            "refused.",
         ]
     if has_tables:
         lines += [
