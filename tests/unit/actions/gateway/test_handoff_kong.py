@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from actions.gateway.answers import CLOSED, REFUSED
 from actions.gateway.handoff.kong_paths import CannotKeepOut, no_word_of, path_regex
 from bot.model.containment import ANY_METHOD, ControlKind
+from tests.gateways.containments import ORDER, address, api_key, control, rendered
 from tests.gateways.hostile import TEMPLATES
-from tests.unit.actions.gateway.handoff_samples import ORDER, address, api_key, control, rendered
 
 # kong/db/schema/entities/routes.lua and plugins.lua; of Kong 3's plugins their schema.lua.
 ROUTE_FIELDS = {

@@ -22,8 +22,8 @@ from bot.model.containment import (
     PrincipalKind,
     subject,
 )
+from tests.gateways.containments import address, api_key, control, rendered
 from tests.unit.actions.gateway.handoff_readers import READERS, Request
-from tests.unit.actions.gateway.handoff_samples import address, api_key, control, rendered
 
 LANGUAGES = {
     "envoy": envoy.LANGUAGE,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from actions.gateway.handoff.hcl import Block as HclBlock
 from actions.gateway.handoff.hcl import quoted
 from bot.model.containment import ANY_METHOD, Control, ControlKind
+from tests.gateways.containments import address, control, rendered
 from tests.gateways.hostile import HOSTILE, TEMPLATES
 from tests.unit.actions.gateway.handoff_readers import Block, attributes, inner, read_hcl
-from tests.unit.actions.gateway.handoff_samples import address, control, rendered
 
 # Attributes and blocks of the provider's resources (internal/service/wafv2: schemas.go,
 # rule_group.go, ip_set.go), as far as patches use them.
