@@ -180,8 +180,7 @@ def sayable(
     Args:
         too_long: Why nothing can be said of the endpoint, if so.
     """
-    where = f"{rules.method} {rules.path}"
-    told = []
+    where, told = place(rules), []
     if rules.shadows:
         told.append(
             f"The shadow on {where} is left out: it changes nothing, and counts in Firedoor."
@@ -209,5 +208,10 @@ def sayable(
 
 
 def left_out(rules: Rules, why: str) -> str:
-    what, _, where = rules.name.partition(" ")
-    return f"The {what.replace('+', ' and ')} of {where} is left out: {why}."
+    what = rules.name.partition(" ")[0].replace("+", " and ")
+    return f"The {what} of {place(rules)} is left out: {why}."
+
+
+def place(rules: Rules) -> str:
+    """Return what it is about, for people."""
+    return f"{rules.method} {rules.path}" if rules.methods else f"every method of {rules.path}"

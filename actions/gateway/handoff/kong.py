@@ -91,14 +91,10 @@ def _how(has_routes: bool, variables: Sequence[tuple[str, Case]]) -> tuple[str, 
     if variables:
         lines += ["Set before the sync, or write in its place:"]
         lines += [
-            f"  {name}: your route that serves {one_line(_where(case.rules))} and nothing else"
+            f"  {name}: your route that serves {one_line(place(case.rules))} and nothing else"
             for name, case in variables
         ]
     return tuple(lines)
-
-
-def _where(rules: Rules) -> str:
-    return f"{rules.method} {rules.path}"
 
 
 # --- a close -------------------------------------------------------------------------------------
@@ -220,7 +216,7 @@ def _limiting(rules: Rules) -> tuple[dict[str, Any], list[str]]:
     period = whole[0] if whole else next((n for n, c in fitting.items() if c >= 1), "day")
     count = max(1, math.ceil(round(fitting[period], 6)))
     told = [
-        f"The limit of {rate_per_s:g} a second on {_where(rules)} is {count} a {period} here: Kong "
+        f"The limit of {rate_per_s:g} a second on {place(rules)} is {count} a {period} here: Kong "
         "counts in whole requests."
     ]
     config = {

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from actions.gateway.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
-from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind
+from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind, place
 from actions.gateway.handoff.texts import decoded_regex, exactly, literal_bytes, one_line, raw_regex
 from actions.gateway.rules import OVERRIDE_HEADERS
 from bot.model.containment import Principal, PrincipalKind
@@ -185,7 +185,7 @@ def _rounded(case: Case) -> list[str]:
     if math.isclose(_per_minute(case), rate_per_s * _MINUTE_S):
         return []
     return [
-        f"The limit of {rate_per_s:g} a second on {case.rules.method} {case.rules.path} is "
+        f"The limit of {rate_per_s:g} a second on {place(case.rules)} is "
         f"{_per_minute(case)} a minute here: nginx counts in whole requests a minute."
     ]
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from actions.gateway.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
-from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind
+from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind, place
 from actions.gateway.handoff.hcl import Block, Item, Reference
 from actions.gateway.handoff.texts import decoded_regex, literal_bytes, raw_regex
 from actions.gateway.rules import OVERRIDE_HEADERS
@@ -182,7 +182,7 @@ def _limit(draft: Draft, case: Case) -> Block | None:
 
 def _too_slow(case: Case) -> str:
     return (
-        f"The throttle of {case.rules.method} {case.rules.path} is left out: AWS WAF limits to "
+        f"The throttle of {place(case.rules)} is left out: AWS WAF limits to "
         f"{LEAST_LIMIT} in {WINDOWS_S[-1] // 60} minutes at least."
     )
 
