@@ -1,10 +1,11 @@
-"""Containments at API gateways: shadow, throttle, block, allow only, close, lift."""
+"""Containments at API gateways: shadow, throttle, block, allow only, close, lift, hand off."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from actions.gateway.adapters.envoy import EnvoyFleet, EnvoyGateway
+from actions.gateway.hand_off import HandOff
 from actions.gateway.hold import AllowOnly, Block, BlockPrincipal, Close, Shadow, Throttle
 from actions.gateway.lift import Lift
 from actions.gateway.shadow_hits import ShadowHits
@@ -19,6 +20,7 @@ ACTIONS: tuple[Action[Any], ...] = (
     AllowOnly(),
     Close(),
     Lift(),
+    HandOff(),
 )
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Close",
     "EnvoyFleet",
     "EnvoyGateway",
+    "HandOff",
     "Lift",
     "Shadow",
     "ShadowHits",

@@ -21,13 +21,17 @@ def _without_nothing(value: Any) -> Any:
     return [item for item in value if item not in (None, "")] if isinstance(value, list) else value
 
 
+ContainmentIds = Annotated[list[str], BeforeValidator(_without_nothing)]
+"""Ids, as the holding steps left them. Those of skipped steps may be null."""
+
+
 class LiftParams(Params):
     """
     ``containments``: ids, as the holding steps left them. Those of skipped steps may be null.
     ``probe``: what to look from outside with; needed if several are configured.
     """
 
-    containments: Annotated[list[str], BeforeValidator(_without_nothing)]
+    containments: ContainmentIds
     probe: str | None = None
 
 

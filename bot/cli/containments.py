@@ -1,13 +1,18 @@
-"""``firedoor containments``: list, extend, lift, hand over."""
+"""``firedoor containments``: list, extend, hand over, lift, patch."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import click
 
+from actions.gateway.handoff import FORMATS, Format, Patch, chosen
+from actions.gateway.handoff import patch as render
 from bot.cli.common import attached, json_option, me, print_json, settings_of
 from bot.cli.driving import driving_lock, is_driven
-from bot.cli.show import console, table
-from bot.errors import ProviderUnreachable
+from bot.cli.show import clean, console, errors, table
+from bot.errors import BadInput, ProviderUnreachable
 
 
 @click.group()
@@ -85,3 +90,39 @@ def lift(ctx: click.Context, containment: str) -> None:
             "and holds the old controls still. Start `firedoor serve`, which goes on trying."
         )
     console.print(f"{containment} is lifted, and the gateway reports it.")
+
+
+@containments.command("patch")
+@click.argument("containment", nargs=-1, required=True)
+@click.option("--format", "format_", type=click.Choice(FORMATS), required=True, help="Of what.")
+@click.option("--out", "file", metavar="FILE", help="Write it here instead of printing it.")
+@click.pass_context
+def patch_(
+    ctx: click.Context, containment: tuple[str, ...], format_: str, file: str | None
+) -> None:
+    """Print CONTAINMENTs as a patch for the gateway's own configuration, for a pull request."""
+    with attached(ctx) as service:
+        found = chosen(containment, service.desk.get, service.clock.now())
+        made = render(
+            cast(Format, format_),
+            [each.control for each in found],
+            containments=found,
+            known=service.incidents.endpoints,
+        )
+    if file is None:
+        click.echo(made.text, nl=False)
+    else:
+        _write(made, file)
+    for sentence in made.unsupported:
+        errors.print(f"Not in the patch: {clean(sentence)}", markup=False, soft_wrap=True)
+
+
+def _write(made: Patch, file: str) -> None:
+    try:
+        Path(file).write_text(made.text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"{file} cannot be written ({error.strerror}); nothing was rendered. Name another file "
+            "with --out."
+        ) from None
+    console.print(file, markup=False, soft_wrap=True)

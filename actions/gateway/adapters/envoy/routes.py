@@ -46,7 +46,7 @@ _TYPE = "type.googleapis.com/envoy.extensions.filters.http"
 
 # Envoy refuses a regular expression whose RE2 program is larger than 100, unless its runtime key
 # re2.max_program_size.error_level says otherwise.
-_SIZE_LIMIT = 95
+SIZE_LIMIT = 95
 
 
 def render(
@@ -123,7 +123,7 @@ def _closed(rules: Rules, match: dict[str, Any]) -> dict[str, Any]:
         "name": f"firedoor {rules.name}",
         "match": match,
         "direct_response": {"status": CLOSED.status, "body": {"inline_string": CLOSED.body}},
-        "response_headers_to_add": [_header(*each) for each in CLOSED.headers.items()],
+        "response_headers_to_add": [header_to_add(*each) for each in CLOSED.headers.items()],
     }
 
 
@@ -141,7 +141,7 @@ def _narrowed(route: Mapping[str, Any], rules: Rules, api_key_header: str | None
     if rules.is_contained:
         filters = narrowed.setdefault("typed_per_filter_config", {})
         if rules.rate_per_s is not None:
-            filters[LIMIT_FILTER] = _limit(rules.rate_per_s)
+            filters[LIMIT_FILTER] = limiting(rules.rate_per_s)
         if rules.blocked or rules.allowed or rules.shadows:
             filters[BLOCK_FILTER] = _block(rules, api_key_header)
     return narrowed
@@ -161,19 +161,19 @@ def _may_serve(route: Mapping[str, Any], template: str) -> bool:
 
 
 def _path_headers(template: str, *, fold: bool) -> list[dict[str, Any]]:
-    return [_regex_header(":path", regex, fold) for regex in path_regexes(template, _SIZE_LIMIT)]
+    return [regex_header(":path", regex, fold) for regex in path_regexes(template, SIZE_LIMIT)]
 
 
 def _matches(header: str, words: Sequence[str], *, fold: bool = False) -> dict[str, Any]:
-    return _regex_header(header, "|".join(map(literal, words)), fold)
+    return regex_header(header, "|".join(map(literal, words)), fold)
 
 
-def _regex_header(name: str, regex: str, fold: bool) -> dict[str, Any]:
+def regex_header(name: str, regex: str, fold: bool) -> dict[str, Any]:
     whole = f"(?i){regex}" if fold else regex
     return {"name": name, "string_match": {"safe_regex": {"regex": whole}}}
 
 
-def _header(key: str, value: str) -> dict[str, Any]:
+def header_to_add(key: str, value: str) -> dict[str, Any]:
     return {
         "header": {"key": key, "value": value},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -183,7 +183,7 @@ def _header(key: str, value: str) -> dict[str, Any]:
 # --- filters -----------------------------------------------------------------------------------
 
 
-def _limit(rate_per_s: float) -> dict[str, Any]:
+def limiting(rate_per_s: float) -> dict[str, Any]:
     """Return the settings of a token bucket that lets ``rate_per_s`` through on average.
 
     Envoy takes whole tokens only: so that many at once as the rate is, rounded up, and as often
@@ -204,7 +204,7 @@ def _limit(rate_per_s: float) -> dict[str, Any]:
         "status": {"code": "TooManyRequests"},
         # The type of content is the body's own, which the listener's local_reply_config makes.
         "response_headers_to_add": [
-            _header(*each) for each in THROTTLED.headers.items() if each[0] != "content-type"
+            header_to_add(*each) for each in THROTTLED.headers.items() if each[0] != "content-type"
         ],
     }
 
@@ -213,7 +213,7 @@ def _block(rules: Rules, api_key_header: str | None) -> dict[str, Any]:
     """Return the settings that refuse callers with 403, and count those of shadows."""
     rbac: dict[str, Any] = {}
     refused = [_identifier(each, api_key_header) for each in rules.blocked]
-    refused += [_not(_any_of(group, api_key_header)) for group in rules.allowed]
+    refused += [negated(any_of(group, api_key_header)) for group in rules.allowed]
     if refused:
         rbac["rules"] = {"action": "DENY", "policies": {POLICY: _policy(refused)}}
     if rules.shadows:
@@ -243,7 +243,7 @@ def _counting(shadows: Sequence[Control], api_key_header: str | None) -> dict[st
     for chosen in product((True, False), repeat=len(shadows)):
         if any(chosen):
             ids = [shadow_id(s) for s, is_in in zip(shadows, chosen, strict=True) if is_in]
-            parts = [m if is_in else _not(m) for m, is_in in zip(matchers, chosen, strict=True)]
+            parts = [m if is_in else negated(m) for m, is_in in zip(matchers, chosen, strict=True)]
             matcher = parts[0] if len(parts) == 1 else {"and_ids": {"ids": parts}}
             policies[f"{POLICY}-{'+'.join(ids)}"] = _policy([matcher])
     return policies
@@ -253,18 +253,18 @@ def _shadowed(control: Control, api_key_header: str | None) -> dict[str, Any]:
     """Return a matcher of the callers that a shadow would refuse."""
     match control.would:
         case ControlKind.BLOCK:
-            return _any_of(control.principals, api_key_header)
+            return any_of(control.principals, api_key_header)
         case ControlKind.ALLOW_ONLY:
-            return _not(_any_of(control.principals, api_key_header))
+            return negated(any_of(control.principals, api_key_header))
         case _:
             return {"any": True}
 
 
-def _not(matcher: dict[str, Any]) -> dict[str, Any]:
+def negated(matcher: dict[str, Any]) -> dict[str, Any]:
     return {"not_id": matcher}
 
 
-def _any_of(principals: Sequence[Principal], api_key_header: str | None) -> dict[str, Any]:
+def any_of(principals: Sequence[Principal], api_key_header: str | None) -> dict[str, Any]:
     ids = [_identifier(each, api_key_header) for each in principals]
     return ids[0] if len(ids) == 1 else {"or_ids": {"ids": ids}}
 
