@@ -7,6 +7,7 @@ look at method and path on their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
@@ -51,11 +52,11 @@ def render(draft: Draft) -> Rendered:
     limited: list[tuple[Case, list[list[Matcher]]]] = []
     unsupported = []
     for case in draft.contained():
-        matches = _matches(case)
-        if len(matches) > MOST_MATCHES:
-            why = f"to keep other endpoints out of it, it would need {len(matches)} matches"
+        if (count := _count(case)) > MOST_MATCHES:
+            why = f"to keep other endpoints out of it, it would need {count} matches"
             unsupported.append(left_out(case.rules, why))
             continue
+        matches = _matches(case)
         if case.rules.closed:
             routes += [_closing(case, headers) for headers in matches]
         if case.rules.blocked or case.rules.allowed:
@@ -95,6 +96,13 @@ def _how(has_routes: bool, has_filters: bool) -> tuple[str, ...]:
 
 
 # --- which requests ------------------------------------------------------------------------------
+
+
+def _count(case: Case) -> int:
+    """Return how many lists `_matches` would return: each way past each of the kept out."""
+    ways = [math.prod(len(_path(path)) for path in r.kept_out) for r in case.requests()]
+    overrides = len(OVERRIDE_HEADERS) if case.rules.closed and case.rules.methods else 0
+    return sum(ways) * (1 + overrides)
 
 
 def _matches(case: Case) -> list[list[Matcher]]:

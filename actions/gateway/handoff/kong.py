@@ -24,6 +24,7 @@ from actions.gateway.handoff.cases import (
     Requests,
     by_kind,
     left_out,
+    place,
 )
 from actions.gateway.handoff.kong_paths import CannotKeepOut, path_regex
 from actions.gateway.handoff.texts import one_line, yaml_text
@@ -40,6 +41,11 @@ TAG = "firedoor-handoff"
 
 _VARIABLE = "${{"
 """What decK puts a variable's value in place of, wherever it stands."""
+
+_OWN_ANSWERS = ("ip-restriction", "rate-limiting")
+_OWN_ANSWER = (
+    "Who is refused by address or limited gets Kong's own answer, without Firedoor's mark."
+)
 
 _PERIODS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
@@ -65,14 +71,16 @@ def render(draft: Draft) -> Rendered:
             name = f"DECK_FIREDOOR_{draft.tag.upper()}_ROUTE_{case.number}"
             variables.append((name, case))
             # decK puts the value in before it reads the YAML.
-            place = f'${{{{ env "{name}" }}}}'
-            plugins += [{"name": p.pop("name"), "route": place, **p, "tags": [TAG]} for p in found]
+            route = f'${{{{ env "{name}" }}}}'
+            plugins += [{"name": p.pop("name"), "route": route, **p, "tags": [TAG]} for p in found]
     document: dict[str, Any] = {
         **({"routes": routes} if routes else {}),
         **({"plugins": plugins} if plugins else {}),
     }
     if not document:
         return Rendered("", (), tuple(unsupported))
+    if any(plugin["name"] in _OWN_ANSWERS for plugin in plugins):
+        unsupported.append(_OWN_ANSWER)
     body = yaml_text({"_format_version": "3.0", **document})
     return Rendered(body, _how(bool(routes), variables), tuple(unsupported))
 

@@ -24,6 +24,11 @@ KEY = "$api_client"
 
 _MINUTE_S = 60
 
+# Seen with 1.22. https://nginx.org/en/CHANGES says of 1.23.0 that it combines them.
+_FIRST = (
+    "Of several method override headers of one name, nginx before 1.23 looks at the first only."
+)
+
 
 def render(draft: Draft) -> Rendered:
     """Return what belongs into ``http`` and into ``server``."""
@@ -39,7 +44,10 @@ def render(draft: Draft) -> Rendered:
     return Rendered(
         "".join(f"{line}\n" for line in lines),
         _how(bool(limited), any(map(_has_key, named))),
-        tuple(sentence for case in limited for sentence in _rounded(case)),
+        (
+            *(s for case in limited for s in _rounded(case)),
+            *([_FIRST] if _overridden(draft) else []),
+        ),
     )
 
 
