@@ -98,9 +98,9 @@ class OwnFile:
         Raises:
             ProviderUnreachable: It cannot be kept; then it must not be replaced.
         """
-        self._make_drafts()
         kept = self._drafts / f"{self.path.name}.other-{hashlib.sha256(content).hexdigest()[:12]}"
         try:
+            self._drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
             kept.write_bytes(content)
         except OSError as error:
             raise ProviderUnreachable(

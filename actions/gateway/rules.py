@@ -7,18 +7,25 @@ Rule 2: a control on a whole route holds for each of its methods too.
 Rule 3: a request is of the most specific template that matches its path. So a known endpoint
     that a less specific contained template would match too (``GET /orders/export`` beside
     ``GET /orders/{id}``) is kept out of that one's containment.
-Rule 4: HEAD goes with GET: it tells whether an object exists, and how long it is.
+Rule 4: HEAD goes with GET: it tells whether an object exists, and how long it is. So what holds on
+    GET holds on HEAD too, whatever else holds there.
+Rule 5: templates are one if they differ only in the names of parameters, or in a slash at the end.
+Rule 6: paths that two contained templates match, of which neither is within the other
+    (``/a/{x}/c`` and ``/a/b/{y}``), have the controls of both: else a mere limit on one of them
+    would open what a close of the other holds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
-from actions.gateway.templates import example_of, openness, path_regex
+from actions.gateway.templates import common_template, example_of, openness, path_regex
 from bot.errors import BadInput
 from bot.model.containment import ANY_METHOD, Control, ControlKind, Principal
+from bot.model.endpoint import shape_of
 
 MAX_RATE_PER_S = 1_000_000.0
 
@@ -78,7 +85,9 @@ class Rules:
         return f"{'+'.join(words) or 'pass'} {self.method} {self.path}"
 
 
-def rules_of(controls: Iterable[Control], known: Iterable[str] = ()) -> list[Rules]:
+def rules_of(
+    controls: Iterable[Control], known: Iterable[str] = (), *, by_path: bool = True
+) -> list[Rules]:
     """
     Return what holds on each endpoint, the most specific first: the first that matches a request
     is the one for it.
@@ -88,18 +97,78 @@ def rules_of(controls: Iterable[Control], known: Iterable[str] = ()) -> list[Rul
     Args:
         known: Keys of all endpoints there are; see rule 3.
 
+        by_path: False for a gateway that has an object for each endpoint and tells by itself
+            which one a path is of: then there are no rules for what two templates share (rule 6).
+
     Raises:
         BadInput: A control lacks what its kind needs.
     """
-    grouped: dict[tuple[str, str], set[Control]] = {}
-    for control in controls:
+    names: dict[str, str] = {}
+    grouped: _Grouped = {}
+    for control in sorted(controls, key=lambda control: control.path):
         _check(control)
-        grouped.setdefault((control.method.upper(), control.path), set()).add(control)
+        path = names.setdefault(shape_of(control.path), control.path)
+        grouped.setdefault((control.method.upper(), path), set()).add(control)
+    known = sorted(set(known))
+    if by_path:
+        _add_shared(grouped, {_shape_of_key(key) for key in known})
     for (method, path), group in grouped.items():
-        if method != ANY_METHOD:
-            group |= grouped.get((ANY_METHOD, path), set())
+        for wider in _wider(method):
+            group |= grouped.get((wider, path), set())
     rules = [_together(method, path, group) for (method, path), group in grouped.items()]
     return sorted(rules + _exempt(rules, known), key=_specific_first)
+
+
+_Grouped = dict[tuple[str, str], set[Control]]
+"""Controls by method and path."""
+
+
+def _wider(method: str) -> tuple[str, ...]:
+    """Return the methods whose controls hold for this one too."""
+    if method == ANY_METHOD:
+        return ()
+    return ("GET", ANY_METHOD) if method == "HEAD" else (ANY_METHOD,)
+
+
+def _add_shared(grouped: _Grouped, known: set[tuple[str, str]]) -> None:
+    """Add groups for the paths that two templates share; see rule 6. An endpoint that is known by
+    itself is of neither template (rule 3)."""
+    names = {shape_of(path): path for _, path in grouped}
+    # Of two templates one of which has no parameter, one is within the other or they share nothing.
+    left = sorted(path for shape, path in names.items() if "{" in shape)
+    done: list[str] = []
+    while left:
+        one = left.pop()
+        for other in done:
+            shared = common_template(one, other)
+            if shared is None or shape_of(shared) in (shape_of(one), shape_of(other)):
+                continue  # the more specific one is tried first, and holds by itself
+            shape = shape_of(shared)
+            if shape not in names:
+                names[shape] = shared
+                left.append(shared)
+            for method, controls in list(_shared(grouped, one, other)):
+                if not {(each, shape) for each in (method, *_wider(method))} & known:
+                    grouped.setdefault((method, names[shape]), set()).update(controls)
+        done.append(one)
+
+
+def _shared(grouped: _Grouped, one: str, other: str) -> Iterator[tuple[str, set[Control]]]:
+    """Yield what two templates hold together, by method."""
+    here, there = (
+        [(method, group) for (method, path), group in grouped.items() if path == each]
+        for each in (one, other)
+    )
+    for (method, controls), (its, more) in product(here, there):
+        if its in (method, *_wider(method)):
+            yield method, controls | more
+        elif method in _wider(its):
+            yield its, controls | more
+
+
+def _shape_of_key(key: str) -> tuple[str, str]:
+    method, _, path = key.partition(" ")
+    return method.upper(), shape_of(path)
 
 
 def _together(method: str, path: str, group: Iterable[Control]) -> Rules:
@@ -146,24 +215,34 @@ def _check(control: Control) -> None:
 
 def _exempt(rules: Sequence[Rules], known: Iterable[str]) -> list[Rules]:
     """Return the known endpoints that must not be caught by a less specific template."""
-    held = {(rule.method, rule.path) for rule in rules}
+    held = {(rule.method, shape_of(rule.path)) for rule in rules}
     found = []
-    for key in sorted(set(known)):
+    for key in known:
         method, _, path = key.partition(" ")
         candidate = Rules(method=method.upper(), path=path)
         example = example_of(path)
         caught = any(
-            rule.method in (ANY_METHOD, candidate.method)
-            and rule.path != path
+            _have_common(rule.method, candidate.method)
             and openness(path) < openness(rule.path)
             and re.fullmatch(path_regex(rule.path), example)
             for rule in rules
         )
-        is_held = {(candidate.method, path), (ANY_METHOD, path)} & held
-        if caught and not is_held:
+        methods = (candidate.method, *_wider(candidate.method))
+        if caught and not {(each, shape_of(path)) for each in methods} & held:
             found.append(candidate)
     return found
 
 
-def _specific_first(rules: Rules) -> tuple[tuple[int, ...], str, bool, str]:
-    return openness(rules.path), rules.path, rules.method == ANY_METHOD, rules.method
+def _have_common(method: str, other: str) -> bool:
+    """Tell whether rules of both methods may be about one request."""
+    return bool(
+        ANY_METHOD in (method, other)
+        or method == other
+        or {method, other} == {"GET", "HEAD"}  # rule 4
+    )
+
+
+def _specific_first(rules: Rules) -> tuple[tuple[int, ...], str, bool, bool, str]:
+    is_any, is_head = rules.method == ANY_METHOD, rules.method == "HEAD"
+    # HEAD before GET, whose rules are about it too.
+    return openness(rules.path), rules.path, is_any, not is_head, rules.method

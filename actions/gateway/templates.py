@@ -7,8 +7,8 @@ import string
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
-PARAMETER = re.compile(r"\{[^{}/]*\}")
-"""A parameter of a template: ``{order_id}``. It stands for any text without a slash."""
+from bot.model.endpoint import PARAMETER as PARAMETER
+from bot.model.endpoint import shape_of
 
 _UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")  # RFC 3986, 2.3
 
@@ -34,6 +34,34 @@ def openness(template: str) -> tuple[int, ...]:
         0 if not PARAMETER.search(segment) else 2 if PARAMETER.fullmatch(segment) else 1
         for segment in template.strip("/").split("/")
     )
+
+
+def common_template(one: str, other: str) -> str | None:
+    """
+    Return a template of the paths that two templates both match; None if there are none.
+
+    Of two segments that are partly parameters and differ (``v{x}`` and ``{y}-a``) it is taken that
+    no text is of both.
+    """
+    pairs = segments_of(one), segments_of(other)
+    if len(pairs[0]) != len(pairs[1]):
+        return None
+    common = [_common_segment(*pair) for pair in zip(*pairs, strict=True)]
+    if None in common:
+        return None
+    return "/" + "/".join(map(str, common))
+
+
+def _common_segment(one: str, other: str) -> str | None:
+    if shape_of(one) == shape_of(other) or PARAMETER.fullmatch(other):
+        return one
+    if PARAMETER.fullmatch(one):
+        return other
+    for text, pattern in ((one, other), (other, one)):
+        texts = map(re.escape, PARAMETER.split(pattern))
+        if not PARAMETER.search(text) and re.fullmatch("[^/]+".join(texts), text):
+            return text
+    return None
 
 
 def example_of(template: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from bot.model.base import Frozen, Utc
+from bot.model.endpoint import shape_of
 
 ANY_METHOD = "*"
 """In place of a method: the whole route."""
@@ -135,9 +136,14 @@ class Control(Frozen):
         return f"every method of {self.path}" if self.method == ANY_METHOD else self.endpoint
 
     def concerns(self, endpoint: str) -> bool:
-        """Tell whether it holds for an endpoint, given by its key."""
+        """Tell whether it holds for an endpoint, given by its key. HEAD goes with GET, and names of
+        parameters make no difference."""
         method, _, path = endpoint.partition(" ")
-        return path == self.path and (ANY_METHOD in (method, self.method) or method == self.method)
+        return shape_of(path) == shape_of(self.path) and (
+            ANY_METHOD in (method, self.method)
+            or method == self.method
+            or (method, self.method) == ("HEAD", "GET")
+        )
 
 
 class Containment(Frozen):

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from bot.model.base import Frozen
+
+PARAMETER = re.compile(r"\{[^{}/]*\}")
+"""A parameter of a path template: ``{order_id}``. It stands for any text without a slash."""
+
+
+def shape_of(template: str) -> str:
+    """Return what templates have in common that match the same paths: of names of parameters, and
+    of slashes that are doubled or at the end, nothing is left."""
+    segments = [segment for segment in template.split("/") if segment]
+    return "/" + "/".join(PARAMETER.sub("{}", segment) for segment in segments)
 
 
 class Endpoint(Frozen):

@@ -44,7 +44,7 @@ def wanted_of(controls: Iterable[Control]) -> Wanted:
     Raises:
         BadInput: A control lacks what its kind needs.
     """
-    rules = rules_of(controls)
+    rules = rules_of(controls, by_path=False)
     names = {principal.value for rule in rules for principal in rule.blocked}
     return Wanted(
         limited=tuple(rule for rule in rules if rule.rate_per_s is not None),

@@ -25,10 +25,13 @@ BLOCK = Control(kind=ControlKind.BLOCK, method="GET", path=ORDER, principals=(AD
 LIMIT = Control(kind=ControlKind.THROTTLE, method="GET", path="/api/orders", rate_per_s=2.0)
 
 
-@pytest.fixture(params=[standin.kind for standin in STANDINS])
+OBJECTS = {each.kind: each for each in STANDINS if issubclass(each, StandIn)}
+"""Those that hold controls as several objects."""
+
+
+@pytest.fixture(params=sorted(OBJECTS))
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StandIn]:
-    (made,) = [each(tmp_path) for each in STANDINS if each.kind == request.param]  # type: ignore[call-arg]
-    assert isinstance(made, StandIn)
+    made = OBJECTS[request.param](tmp_path)
     yield made
     made.close()
 
