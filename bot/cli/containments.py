@@ -78,11 +78,12 @@ def lift(ctx: click.Context, containment: str) -> None:
             console.print(f"{containment} is lifted; the serving process converges the gateway.")
             return
         with driving_lock(settings_of(ctx)):
-            answers = [service.desk.reconcile(name) for name in gateways]
+            answers = [service.desk.gateways.reconcile(name) for name in gateways]
             reached = all(answers)
     if not reached:
         raise ProviderUnreachable(
-            f"{containment} is lifted, but its gateway does not answer; it still holds the old "
-            "controls. Start `firedoor serve`, which converges it when it is back."
+            f"{containment} is lifted, but its gateway could not be brought there; it still holds "
+            "the old controls. `firedoor doctor` says why. Start `firedoor serve`, which goes on "
+            "trying."
         )
     console.print(f"{containment} is lifted, and the gateway reports it.")
