@@ -380,5 +380,13 @@ class World:
             total += sent
         return total
 
+    def keep(self) -> None:
+        """End what has expired, and bring the gateways to what is in force."""
+        desk = self.service.desk
+        desk.expire_due()
+        for name in desk.gateways.names:
+            if desk.gateways.is_behind(name):
+                desk.gateways.reconcile(name)
+
     def close(self) -> None:
         self.store.close()

@@ -87,6 +87,13 @@ class OwnFile:
             f"{kept}. Make lasting changes in {instead}."
         )
 
+    def make_folder(self) -> None:
+        """Make the folder that it is in, if that is not there. Raises ProviderUnreachable."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable("written", error) from None
+
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ from bot.durable import LEASE_S, Worker
 from bot.errors import Refused
 from bot.service.app import Service
 from bot.settings import Settings
+from bot.wiring.background import Background
 
 PATIENCE_S = 2.0
 """How long the lock is waited for: others may be looking at it."""
@@ -86,9 +87,9 @@ def engine(settings: Settings) -> Iterator[Service]:
         store = wiring.open_store(settings)
         worker = Worker(store, wiring.SystemClock(), version=__version__)
         service = wiring.build(settings, store, worker, chat_of(settings))
-        service.desk.prepare_all()
+        service.desk.gateways.prepare_all()
         worker.launch(service.driver)
-        background = wiring.Background(service, worker)
+        background = Background(service, worker)
         background.start()
         try:
             yield service

@@ -33,6 +33,21 @@ class PrincipalKind(StrEnum):
     CLAIM = "claim"
 
 
+class GatewayTrouble(StrEnum):
+    """What is told of a gateway by a record ``gateway_drifted``, under ``what``."""
+
+    SILENT = "silent"
+    """It gives no answer."""
+    ELSEWHERE = "elsewhere"
+    """It has something else than it was brought to."""
+    REPLACED = "replaced"
+    """An edit by another hand was replaced."""
+    STUCK = "stuck"
+    """It could not be brought to what is wanted."""
+    BARRED = "barred"
+    """It is not set up any more for something that is in force."""
+
+
 class Principal(Frozen):
     """
     A caller, as a gateway can know it.

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bot.model import events
 from bot.model.commands import AskApproval
-from bot.model.containment import Containment, Control, ControlKind
+from bot.model.containment import Containment, Control, ControlKind, GatewayTrouble
 from bot.model.outcome import Evidence, Proof
 from bot.postmortem.document import Level
 from bot.postmortem.reading import Read
@@ -250,13 +250,23 @@ def gateway(read: Read, name: str) -> Told:
         controls = read.record.body.get("controls")
         having = f", {counted(controls, 'control')}" if isinstance(controls, int) else ""
         return f"{name} reports version {version}{having}.", Level.INFO
-    if read.record.body.get("displaced") is True:
-        return sentence(f"{name}: {read.text('message', 600)}"), Level.FAILURE
-    message, seen = read.text("message", 300), short(read.text("seen"))
-    wanted = short(read.text("wanted"))
-    found = f"has version {seen} and not {wanted}" if seen else "gave no answer"
-    detail = f": {message}" if message else "; it is brought back"
-    return sentence(f"{name} {found}{detail}"), Level.FAILURE
+    message, wanted = read.text("message", 500), short(read.text("wanted"))
+    seen = read.text("seen", 120)
+    match read.text("what"):
+        case GatewayTrouble.SILENT:
+            said = f"{name} gave no answer: {message}"
+        case GatewayTrouble.STUCK:
+            said = f"{name} could not be brought to what is wanted: {message}"
+        case GatewayTrouble.REPLACED | GatewayTrouble.BARRED:
+            said = f"{name}: {message}"
+        case GatewayTrouble.ELSEWHERE if not seen:
+            said = f"{name} has nothing of Firedoor's, and {wanted} is wanted; it is brought back"
+        case _ if seen:  # and of version 0.1, which said no more
+            back = f": {message}" if message else "; it is brought back"
+            said = f"{name} has version {seen} and not {wanted}{back}"
+        case _:
+            said = f"{name} gave no answer: {message}"
+    return sentence(said), Level.FAILURE
 
 
 def _incident_opened(read: Read, who: Who) -> Told:

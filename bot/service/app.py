@@ -85,8 +85,3 @@ class Service:
             "store": self.driver.store_trouble or store,
             "sending": "; ".join(trouble) or "ok",
         }
-
-    def tick(self) -> None:
-        """Do what is due at the gateways. Called about once a second."""
-        self.desk.expire_due()
-        self.desk.catch_up()

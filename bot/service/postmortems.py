@@ -7,12 +7,12 @@ from pathlib import Path
 
 from bot.action import PostmortemDesk
 from bot.model.endpoint import Endpoint
-from bot.model.journal import Record
 from bot.model.outcome import Evidence
-from bot.ports import Clock, EvidenceFiles, Store, Transaction
+from bot.ports import Clock, EvidenceFiles, Store
 from bot.postmortem.build import build
 from bot.postmortem.render import render_html, render_markdown, render_pdf
 from bot.service.context import IncidentEvidence
+from bot.service.reports import story_of
 
 
 class Postmortems:
@@ -39,7 +39,7 @@ class Postmortems:
         with self._store.read() as tx:
             incident = tx.incident(incident_id)
             runs = tx.runs(incident_id=incident_id)
-            records = _with_gateways(tx.records(incident_id=incident_id), tx)
+            records = story_of(tx, incident_id)
             evidence = tx.evidence(incident_id)
             containments = tx.containments(incident_id=incident_id)
         document = build(
@@ -69,16 +69,6 @@ class Postmortems:
 
     def desk(self, incident_id: str) -> PostmortemDesk:
         return _Desk(self, incident_id)
-
-
-def _with_gateways(records: Sequence[Record], tx: Transaction) -> list[Record]:
-    """Add what happened to gateways while the incident went on: drift belongs to no incident, but
-    whoever reads about a containment must learn that it was not always in force."""
-    if not records:
-        return []
-    first, last = records[0].seq, records[-1].seq
-    drifts = [r for r in tx.records(kind="gateway_drifted") if first <= r.seq <= last]
-    return sorted({r.seq: r for r in (*records, *drifts)}.values(), key=lambda r: r.seq)
 
 
 class _Desk(PostmortemDesk):

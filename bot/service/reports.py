@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Literal
 
 from bot.engine.state import RunState, StepState, StepStatus
@@ -10,8 +12,36 @@ from bot.model.base import Frozen, Utc
 from bot.model.containment import Containment
 from bot.model.incident import Incident, Run
 from bot.model.journal import Record, verify_chain
-from bot.ports import Clock, Store
+from bot.ports import Clock, Store, Transaction
 from bot.postmortem.timeline import timeline
+
+AFTERMATH = timedelta(minutes=1)
+"""How long after a containment ended its gateway's troubles are still about it: by then it was
+brought to be open again, or it was told why not."""
+
+
+def story_of(tx: Transaction, incident_id: str) -> list[Record]:
+    """
+    Return an incident's records, with what happened at gateways to its containments. A gateway's
+    trouble belongs to no incident, but whoever reads about a containment must learn that it was
+    not always in force.
+
+    Raises:
+        NotFound: There is no such incident.
+    """
+    tx.incident(incident_id)
+    held = tx.containments(incident_id=incident_id)
+    troubles = [r for r in tx.records(kind="gateway_drifted") if held and _concerns(r, held)]
+    return sorted([*tx.records(incident_id=incident_id), *troubles], key=lambda r: r.seq)
+
+
+def _concerns(record: Record, held: Sequence[Containment]) -> bool:
+    return any(
+        record.body.get("gateway") == c.gateway
+        and c.since <= record.at
+        and (c.lifted_at is None or record.at <= c.lifted_at + AFTERMATH)
+        for c in held
+    )
 
 
 class Waiting(Frozen):
@@ -88,10 +118,9 @@ class Reports:
             return list(tx.containments(in_force=in_force))
 
     def records(self, incident_id: str | None = None) -> list[Record]:
+        """Return the whole journal, or an incident's story; see `story_of`."""
         with self._store.read() as tx:
-            if incident_id is not None:
-                tx.incident(incident_id)
-            return list(tx.records(incident_id=incident_id))
+            return list(tx.records() if incident_id is None else story_of(tx, incident_id))
 
     def unsent(self, incident_id: str) -> int:
         """Return how many messages of an incident are still to be sent."""

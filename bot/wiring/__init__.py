@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from actions.all import ALL
 from actions.credentials import AwsIam, AwsKeyCredential, VaultKv
@@ -17,7 +15,7 @@ from actions.logs import AccessLogs
 from actions.notify import Stakeholder, Stakeholders
 from actions.probe import Prober, VantagePoint
 from bot.action import Action, Gateway
-from bot.errors import BadInput, FiredoorError
+from bot.errors import BadInput
 from bot.folders import load_folder
 from bot.inventory import load_openapi
 from bot.language.runbook import Runbook
@@ -45,16 +43,8 @@ from bot.settings import ROOT, Settings
 from bot.store import FolderFiles, SqlStore
 from bot.wiring.gateways import made_gateways
 
-log = logging.getLogger(__name__)
-
 CHAT_KINDS = frozenset({"open_channel", "post", "update"})
 MAIL_KINDS = frozenset({"email"})
-
-TICK_S = 0.5
-"""How often the keeper looks for expired containments, new runs and things to send."""
-
-RECONCILE_S = 10.0
-"""How often every gateway is compared with what it should hold."""
 
 
 class SystemClock:
@@ -62,14 +52,6 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)  # noqa: TID251  # the Clock itself
-
-
-class Working(Protocol):
-    """A worker, as the duties beside the drives need it."""
-
-    def duty(self, name: str) -> Callable[[], None] | None:
-        """Return what raises LeaseLost once it may not do this duty any more; None if the duty is
-        another's."""
 
 
 def actions() -> dict[str, Action[Any]]:
@@ -290,7 +272,7 @@ def build(
             )
             for kinds in (CHAT_KINDS, MAIL_KINDS)
         ),
-        checks=_checks(systems) | {"runbooks": lambda: _check_groups(groups, loaded)},
+        checks=_checks(desk, systems) | {"runbooks": lambda: _check_groups(groups, loaded)},
     )
 
 
@@ -307,10 +289,10 @@ def _tell_expired(tx: Transaction, containment: Containment, what: str) -> None:
     tx.put_parcel(parcel, containment.lifted_at)
 
 
-def _checks(systems: Systems) -> dict[str, Callable[[], str]]:
-    checks: dict[str, Callable[[], str]] = {}
-    for gateway_name, gateway in systems.gateways.items():
-        checks[f"gateway {gateway_name}"] = _check_gateway(gateway)
+def _checks(desk: ContainmentDesk, systems: Systems) -> dict[str, Callable[[], str]]:
+    checks: dict[str, Callable[[], str]] = {
+        f"gateway {name}": partial(desk.gateways.check, name) for name in systems.gateways
+    }
     for (kind, name), connection in systems.connections.all().items():
         check = getattr(connection, "check", None)
         if check is not None:
@@ -344,80 +326,3 @@ def _check_groups(groups: Groups, loaded: Mapping[str, Runbook]) -> str:
             f"Nobody could approve {'; '.join(short)}. Add members under `groups` in firedoor.yaml."
         )
     return f"{len(loaded)} loaded, and every approval can be given"
-
-
-def _check_gateway(gateway: Gateway) -> Callable[[], str]:
-    return lambda: f"answers, and reports version {gateway.observe() or '(none yet)'}"
-
-
-class Background:
-    """The threads beside the drives: the keeper, and one sender for each way of sending. Of all
-    workers one at a time has each of these duties."""
-
-    def __init__(self, service: Service, worker: Working) -> None:
-        self._worker = worker
-        self._service = service
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._keep, name="keeper", daemon=True),
-            *(
-                threading.Thread(target=self._send, args=(*each,), name="sender", daemon=True)
-                for each in enumerate(service.outboxes)
-            ),
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=5.0)
-
-    def _keep(self) -> None:
-        ask, keep, reconcile = _Guard("keeper"), _Guard("keeper"), _Guard("reconcile")
-        next_reconcile_s = 0.0
-        elapsed_s = 0.0
-        while not self._stop.is_set():
-            check = ask(lambda: self._worker.duty("keeper"))
-            if check is not None:
-                desk = self._service.desk.bound(self._service.store, check)
-                keep(replace(self._service, desk=desk).tick)
-                if elapsed_s >= next_reconcile_s:
-                    reconcile(desk.reconcile_all)
-                    next_reconcile_s = elapsed_s + RECONCILE_S
-            self._stop.wait(TICK_S)
-            elapsed_s += TICK_S
-
-    def _send(self, number: int, outbox: Outbox) -> None:
-        ask, send = _Guard("sender"), _Guard("sender")
-        while not self._stop.is_set():
-            check = ask(lambda: self._worker.duty(f"sender {number}"))
-            sent = 0 if check is None else send(partial(outbox.flush, check))
-            self._stop.wait(0.05 if sent else TICK_S / 2)
-
-
-class _Guard:
-    """Runs the rounds of one background duty: a failed round must not end the duty, and the same
-    failure is said once."""
-
-    def __init__(self, what: str) -> None:
-        self._what, self._said = what, ""
-
-    def __call__(self, call: Callable[[], Any]) -> Any:
-        try:
-            result = call()
-        except FiredoorError as error:
-            if str(error) != self._said:
-                log.warning("%s: %s", self._what, error)
-            self._said = str(error)
-        except Exception:
-            # The edge of a thread: it must live, and say what happened.
-            log.exception("%s stopped in one round; it goes on", self._what)
-        else:
-            if self._said:
-                log.info("%s: works again", self._what)
-            self._said = ""
-            return result
-        return None

@@ -23,13 +23,13 @@ from sqlalchemy.sql.dml import UpdateBase
 import bot.durable.worker
 import bot.service.drive
 import bot.service.outbox
-import bot.wiring
+import bot.wiring.background
 from bot.durable import Worker
 from bot.errors import StoreUnavailable
 from bot.store import SqlStore
 from bot.store.executing import Pending
 from bot.store.transaction import SqlTransaction
-from bot.wiring import Background
+from bot.wiring.background import Background
 from tests.chaos.remote import Remote
 from tests.chaos.site import Crowd, Site, patiently
 from tests.chaos.stories import Story
@@ -115,7 +115,8 @@ def work(spec: dict[str, Any]) -> None:
             a scripted one also ``story``, and ``trip`` and ``report``.
     """
     # What waits for minutes waits for moments here.
-    bot.wiring.TICK_S, bot.wiring.RECONCILE_S = spec["tick_s"], 1.0
+    bot.wiring.background.TICK_S = spec["tick_s"]
+    bot.wiring.background.RECONCILE_S = 1.0
     bot.service.drive.STORE_RETRY_S = 0.1
     bot.service.outbox.LONGEST_DELAY_S = 1.0
     bot.durable.worker.FAILED_PAUSE_S = 1.0

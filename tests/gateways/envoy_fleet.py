@@ -57,6 +57,7 @@ class EnvoyFleetRig(EnvoyRig):
     kind = "envoy-fleet"
     adapter_class = EnvoyFleet
     cut = "actions.gateway.own_file:OwnFile.replace"
+    starts_alone = False
 
     plane: EnvoyFleet | None = None
 
@@ -113,6 +114,9 @@ class EnvoyFleetRig(EnvoyRig):
         if self.plane is not None:
             self.plane.close()
             self.plane = None
+
+    def leave(self) -> None:
+        self.stop_firedoor()
 
     def start(self) -> None:
         for node in self.nodes.values():

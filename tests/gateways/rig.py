@@ -52,11 +52,16 @@ class Rig(Subject):
     Subclasses write what their gateway needs (`install`), say how it is started (`argv`) and
     implement the rest of `Subject`.
 
+    ``resumes`` is false of one that starts without what Firedoor gave it.
+    ``starts_alone`` is false of one that serves nobody until it has heard of Firedoor.
+
     ``host`` is 127.0.0.1; a gateway listens on ``port``, and administers on ``admin_port`` if it
     has such a thing. ``seen_from`` lists loopback addresses that it can tell apart.
     """
 
     name: ClassVar[str] = "edge"
+    starts_alone: ClassVar[bool] = True
+    resumes: bool = True
 
     def __init__(self, directory: Path, endpoints: Mapping[str, Endpoint] | None = None) -> None:
         self.directory = directory
@@ -105,6 +110,9 @@ class Rig(Subject):
         """Have a new adapter and a new desk on the same store."""
         self.gateway = self.adapter()
         self.desk = ContainmentDesk(self.store, {self.name: self.gateway}, self.clock)
+
+    def leave(self) -> None:
+        """Let another process be the Firedoor that writes to the gateway."""
 
     # --- running ---------------------------------------------------------------------------------
 

@@ -580,7 +580,7 @@ class TestEnvoyGateway:
 
         assert edge.gateway.observe() == version
         assert edge.status(ORDER_PATH) == 503
-        assert edge.desk.reconcile("edge")
+        assert edge.desk.gateways.reconcile("edge")
 
     def test_converged_gateway_is_not_written_again(self, edge: EnvoyRig) -> None:
         """

@@ -37,7 +37,7 @@ class TestExpiry:
         company.restart()
         company.clock.advance(hours=5)
 
-        company.world.service.tick()
+        company.world.keep()
 
         assert company.gateway.controls == ()
         assert "containment_expired" in company.kinds()
@@ -46,16 +46,16 @@ class TestExpiry:
         assert company.state().status is RunStatus.DONE
         company.restart()
 
-    def test_a_repeated_tick_does_nothing_more(self, company):
+    def test_a_repeated_round_does_nothing_more(self, company):
         """
         The keeper's round costs nothing when nothing is due.
         """
         company.world.service.incidents.take_alert(alert())
         company.clock.advance(hours=5)
-        company.world.service.tick()
+        company.world.keep()
         before = company.kinds(None)
 
-        company.world.service.tick()
+        company.world.keep()
 
         assert company.kinds(None) == before
         company.restart()
@@ -69,7 +69,7 @@ class TestExpiry:
         company.world.service.incidents.take_alert(alert("f2", LOGIN.key))
         company.clock.advance(hours=3)
 
-        company.world.service.tick()
+        company.world.keep()
 
         assert [c.endpoint for c in company.gateway.controls] == [LOGIN.key]
         company.restart()
@@ -88,7 +88,7 @@ class TestGatewayAway:
 
         company.gateway.down = False
         company.restart()
-        company.world.service.tick()
+        company.world.keep()
         assert [c.endpoint for c in company.gateway.controls] == [ORDERS.key]
         company.world.service.people.decide(company.ask().token, SAM, "retry")
 
@@ -109,7 +109,7 @@ class TestGatewayAway:
         company.restart()
         company.gateway.down = False
 
-        company.world.service.tick()
+        company.world.keep()
 
         assert company.gateway.controls == ()
         company.restart()

@@ -33,7 +33,8 @@ from bot.language.runbook import Runbook
 from bot.model.outcome import Check, Outcome, Proof
 from bot.model.plan import Plan
 from bot.testing import World
-from bot.wiring import Background, SystemClock
+from bot.wiring import SystemClock
+from bot.wiring.background import Background
 from tests.scenario.company import ENDPOINTS, GROUPS
 
 TIMEOUT_S = 60.0

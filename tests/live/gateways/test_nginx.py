@@ -14,11 +14,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from actions.gateway import Block, Close
 from actions.gateway.adapters.nginx.processes import workers_of
 from bot.action import Writing
-from bot.errors import ProviderRefused, ProviderUnreachable
+from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
 from bot.model.containment import ANY_METHOD, Control, ControlKind, Principal, PrincipalKind
 from bot.model.containment import subject as subject_is
+from bot.service.containments import ContainmentDesk
 from tests.gateways import made
 from tests.gateways.nginx import NginxRig
 from tests.gateways.upstream import until
@@ -30,6 +32,8 @@ pytestmark = [
 
 PATH = "/api/orders/{order_id}"
 ORDER = "/api/orders/4001"
+ORDER_KEY = f"GET {PATH}"
+MALLORY = {"subject": "c-mallory"}
 CLOSE = Control(kind=ControlKind.CLOSE, method="GET", path=PATH)
 
 
@@ -207,6 +211,29 @@ class TestStarting:
         rig.gateway.converge([CLOSE], Writing(begin=lambda: asked.append(rig.gateway.observe())))
 
         assert asked == [rig.gateway.version_of(())] * 2
+
+
+class TestSettingTakenBack:
+    def test_block_stays_and_keeps_the_rest_back_until_it_is_lifted(self, rig: NginxRig) -> None:
+        """
+        Firedoor comes back with settings that do not say any more where a verified subject is
+        found, while one is blocked: nginx refuses that subject as before, whatever else is asked
+        for, and goes on once a person has lifted the block.
+        """
+        rig.do(Block(), rig.context(step="block"), endpoint=ORDER_KEY, principal=MALLORY)
+        rig.gateway = rig.adapter(claim_variables={})
+        rig.desk = ContainmentDesk(rig.store, {rig.name: rig.gateway}, rig.clock)
+
+        assert not rig.desk.gateways.reconcile(rig.name)
+        with pytest.raises(BadInput, match=r"INC-1-R1\.block .*claim_variables"):
+            rig.do(Close(), rig.context(), endpoint=ORDER_KEY)
+        assert [rig.status(ORDER, who) for who in ("mallory", "probe-owner")] == [403, 200]
+
+        rig.desk.lift(["INC-1-R1.block"], "cli:sam")
+        rig.do(Close(), rig.context(), endpoint=ORDER_KEY)
+        assert [rig.status(ORDER, who) for who in ("mallory", "probe-owner")] == [503, 503]
+        rig.desk.lift(["INC-1-R1.close"], "cli:sam")
+        rig.restart_firedoor()
 
 
 class TestSpelling:

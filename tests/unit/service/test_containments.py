@@ -74,13 +74,40 @@ class Desk:
             redact=lambda text: text.replace("hunter2", "[redacted]"),
         )
 
+    def catch_up(self) -> None:
+        """Bring gateways to what was changed, as the keeper does twice a second."""
+        for name in self.desk.gateways.names:
+            if self.desk.gateways.is_behind(name):
+                self.desk.gateways.reconcile(name)
+
+    def reconcile(self) -> None:
+        """Compare all gateways, as the keeper does every ten seconds."""
+        for name in self.desk.gateways.names:
+            self.desk.gateways.reconcile(name)
+
+    def expire(self) -> list[Containment]:
+        """Do what the keeper does when a time has come."""
+        ended = self.desk.expire_due()
+        self.catch_up()
+        return ended
+
     def kinds(self) -> list[str]:
         with self.store.read() as tx:
             return [record.kind for record in tx.records()]
 
+    def told_of(self, gateway: str) -> list[str]:
+        """Return the troubles that were journaled of a gateway."""
+        with self.store.read() as tx:
+            drifts = [record.body for record in tx.records(kind="gateway_drifted")]
+        return [body["what"] for body in drifts if body["gateway"] == gateway]
+
     def paths(self, gateway: FakeGateway | None = None) -> list[str]:
         """Return what a gateway really holds."""
         return sorted(control.path for control in (gateway or self.edge).controls)
+
+
+def refuse(text: str) -> None:
+    raise BadInput(text)
 
 
 @pytest.fixture
@@ -149,6 +176,18 @@ class TestHold:
         at.desk.hold(held("c3", "/good"))
         assert at.paths() == ["/api/orders", "/good"]
 
+    def test_what_is_bad_input_is_withdrawn(self, at):
+        """
+        Bad input means that nothing was done: it does not come into force later, by itself.
+        """
+        at.edge.version_of = at.edge.converge = lambda *_: refuse("The base routes are no JSON.")
+
+        with pytest.raises(BadInput):
+            at.desk.hold(held())
+
+        assert at.desk.in_force("edge") == ()
+        assert at.kinds() == ["containment_held", "containment_withdrawn"]
+
     def test_an_unknown_gateway_is_bad_input(self, at):
         """
         Nothing is held where there is nothing.
@@ -195,6 +234,22 @@ class TestLift:
         assert at.desk.get("c1").lifted_by == IRIS
         assert at.kinds().count("containment_lifted") == 1
 
+    def test_a_gateway_that_is_not_configured_any_more_is_bad_input(self, at):
+        """
+        Nothing is called lifted that nobody can lift; what expires there is journaled as such.
+        """
+        at.desk.hold(held(hours=1))
+        del at.gateways["edge"]
+        at.restart()
+
+        with pytest.raises(BadInput, match=r"edge.*west"):
+            at.desk.lift(["c1"], IRIS)
+
+        assert at.desk.get("c1").lifted_at is None
+        at.clock.advance(hours=2)
+        assert [c.id for c in at.expire()] == ["c1"]
+        assert at.told_of("edge") == ["stuck"]
+
     def test_one_unknown_id_lifts_none(self, at):
         """
         All or nothing: nothing is reopened by half a request.
@@ -216,7 +271,7 @@ class TestLift:
 
         assert other.release(["c1"], "cli:sam") == ["edge"]
         assert at.paths() == ["/api/orders"]
-        at.desk.catch_up()
+        at.catch_up()
 
         assert at.paths() == []
         assert "gateway_drifted" not in at.kinds()
@@ -229,10 +284,10 @@ class TestExpiry:
         """
         at.desk.hold(held(hours=4))
         at.clock.advance(hours=4, microseconds=-1)
-        assert at.desk.expire_due() == []
+        assert at.expire() == []
 
         at.clock.advance(microseconds=1)
-        ended = at.desk.expire_due()
+        ended = at.expire()
 
         assert [c.id for c in ended] == ["c1"]
         assert at.paths() == []
@@ -250,7 +305,7 @@ class TestExpiry:
         """
         at.desk.hold(held(hours=4))
         at.clock.advance(hours=5)
-        at.desk.expire_due()
+        at.expire()
 
         assert at.told == [(at.desk.get("c1"), "expired")]
         assert at.told[0][0].lifted_at == at.clock.now()
@@ -261,9 +316,9 @@ class TestExpiry:
         """
         at.desk.hold(held(hours=4))
         at.clock.advance(hours=5)
-        at.desk.expire_due()
+        at.expire()
 
-        assert at.desk.expire_due() == []
+        assert at.expire() == []
         assert len(at.told) == 1
 
     def test_it_fires_after_a_restart_that_slept_past_it(self, at):
@@ -275,7 +330,7 @@ class TestExpiry:
         at.clock.advance(hours=10)
         at.restart()
 
-        at.desk.expire_due()
+        at.expire()
 
         assert at.paths() == ["/api/users"]
         assert "gateway_drifted" not in at.kinds()
@@ -287,7 +342,7 @@ class TestExpiry:
         at.desk.hold(held("c1", hours=4))
         at.desk.hold(held("c2", hours=8))
         at.clock.advance(hours=5)
-        at.desk.expire_due()
+        at.expire()
 
         assert at.paths() == ["/api/orders"]
 
@@ -298,11 +353,11 @@ class TestExpiry:
         at.desk.hold(held(hours=4))
         at.clock.advance(hours=5)
         at.edge.down = True
-        at.desk.expire_due()
+        at.expire()
         assert at.desk.in_force("edge") == ()
 
         at.edge.down = False
-        at.desk.catch_up()
+        at.catch_up()
 
         assert at.paths() == []
 
@@ -317,9 +372,9 @@ class TestExpiry:
 
         assert extended.expires_at == START + timedelta(hours=5)
         at.clock.advance(hours=1, minutes=30)
-        assert at.desk.expire_due() == []
+        assert at.expire() == []
         at.clock.advance(minutes=30)
-        assert [c.id for c in at.desk.expire_due()] == ["c1"]
+        assert [c.id for c in at.expire()] == ["c1"]
         assert at.kinds().count("containment_extended") == 1
 
     @pytest.mark.parametrize("id_", ["c1", "c9"], ids=["lifted", "unknown"])
@@ -333,7 +388,7 @@ class TestExpiry:
         with pytest.raises(NotFound, match="nothing was extended"):
             at.desk.extend(id_, 60, IRIS)
 
-        assert at.desk.expire_due() == []
+        assert at.expire() == []
 
 
 class TestGatewayDown:
@@ -346,11 +401,11 @@ class TestGatewayDown:
         with pytest.raises(ProviderUnreachable):
             at.desk.hold(held())
         assert [c.id for c in at.desk.in_force("edge")] == ["c1"]
-        at.desk.catch_up()
+        at.catch_up()
         assert at.paths() == []
 
         at.edge.down = False
-        at.desk.catch_up()
+        at.catch_up()
 
         assert at.paths() == ["/api/orders"]
 
@@ -364,7 +419,7 @@ class TestGatewayDown:
             at.desk.lift(["c1"], IRIS)
 
         at.edge.down = False
-        at.desk.catch_up()
+        at.catch_up()
 
         assert at.paths() == []
 
@@ -377,7 +432,7 @@ class TestGatewayDown:
         at.clock.advance(hours=2)
         at.edge.down = True
 
-        at.desk.expire_due()
+        at.expire()
 
         assert at.paths(at.west) == []
 
@@ -388,9 +443,38 @@ class TestGatewayDown:
         at.desk.hold(held())
         at.edge.controls = ()
 
-        assert at.desk.reconcile("edge")
+        assert at.desk.gateways.reconcile("edge")
 
         assert at.paths() == ["/api/orders"]
+
+    def test_one_that_was_away_and_forgot_is_told_as_both(self, at):
+        """
+        Whoever reads the timeline learns that the endpoint was open for a while, and when it was
+        closed again; however many rounds that took.
+        """
+        at.desk.hold(held())
+        at.edge.down = True
+        for _ in range(3):
+            at.reconcile()
+        at.edge.down, at.edge.controls = False, ()
+        for _ in range(3):
+            at.reconcile()
+
+        assert at.told_of("edge") == ["silent", "elsewhere"]
+        assert at.kinds()[-1] == "gateway_converged"
+
+    def test_one_that_was_away_and_kept_all_is_told_to_be_back(self, at):
+        """
+        The journal says when it answered again.
+        """
+        at.desk.hold(held())
+        at.edge.down = True
+        at.reconcile()
+        at.edge.down = False
+        at.reconcile()
+        at.reconcile()
+
+        assert at.kinds()[2:] == ["gateway_drifted", "gateway_converged"]
 
     def test_silence_is_journaled_once(self, at):
         """
@@ -398,13 +482,13 @@ class TestGatewayDown:
         """
         at.edge.down = True
         for _ in range(5):
-            assert not at.desk.reconcile("edge")
+            assert not at.desk.gateways.reconcile("edge")
 
         assert at.kinds() == ["gateway_drifted"]
         at.edge.down = False
-        assert at.desk.reconcile("edge")
+        assert at.desk.gateways.reconcile("edge")
         at.edge.down = True
-        at.desk.reconcile("edge")
+        at.desk.gateways.reconcile("edge")
         assert at.kinds().count("gateway_drifted") == 2
 
 
@@ -417,25 +501,56 @@ class TestDrift:
         at.edge.controls = (held("x", "/theirs").control,)
         seen, wanted = at.edge.observe(), at.edge.version_of([held().control])
 
-        assert at.desk.reconcile("edge")
-        at.desk.reconcile_all()
+        assert at.desk.gateways.reconcile("edge")
+        at.reconcile()
 
         assert at.paths() == ["/api/orders"]
         with at.store.read() as tx:
             (drift,) = tx.records(kind="gateway_drifted")
-        assert drift.body == {"gateway": "edge", "wanted": wanted, "seen": seen, "message": ""}
+        assert drift.body == {
+            "gateway": "edge",
+            "what": "elsewhere",
+            "wanted": wanted,
+            "seen": seen,
+            "message": "",
+        }
 
     def test_drift_that_cannot_be_mended_is_journaled_once(self, at):
         """
-        A gateway that refuses to be brought back is tried again, quietly.
+        A gateway that refuses to be brought back is tried again, quietly: what it has, and why it
+        is not brought back, are one line each.
         """
         at.desk.hold(held())
         at.edge.controls = ()
         at.edge.refuses = True
         for _ in range(3):
-            assert not at.desk.reconcile("edge")
+            assert not at.desk.gateways.reconcile("edge")
 
-        assert at.kinds().count("gateway_drifted") == 1
+        assert at.told_of("edge") == ["elsewhere", "stuck"]
+
+    def test_an_edit_that_was_replaced_is_told_with_where_it_is(self, at):
+        """
+        Beside what was seen stands what the adapter says of the edit, and only once.
+        """
+        at.desk.hold(held())
+        at.edge.edited = "by hand"
+        for _ in range(3):
+            at.reconcile()
+
+        assert at.told_of("edge") == ["elsewhere", "replaced"]
+        with at.store.read() as tx:
+            assert "by hand" in tx.records(kind="gateway_drifted")[-1].body["message"]
+
+    def test_a_gateway_that_was_never_written_to_is_no_drift(self, at):
+        """
+        One that reports no version yet has nothing that anybody changed.
+        """
+        at.edge.observe = lambda: "" if not at.edge.writes else "x"
+        at.edge.version_of = lambda _controls: "x"
+        at.reconcile()
+
+        assert at.told_of("edge") == []
+        assert at.edge.writes == 1
 
     def test_drift_that_the_store_could_not_take_is_journaled_later(self, at, monkeypatch):
         """
@@ -472,8 +587,8 @@ class TestDrift:
         at.desk.hold(held())
         before = at.kinds()
 
-        at.desk.reconcile_all()
-        at.desk.catch_up()
+        at.reconcile()
+        at.catch_up()
 
         assert (at.edge.writes, at.kinds()) == (1, before)
 
@@ -484,11 +599,11 @@ class TestDrift:
         at.desk.hold(held(hours=1))
         at.clock.advance(hours=2)
         at.edge.down = True
-        at.desk.expire_due()
+        at.expire()
         at.edge.down = False
         at.restart()
 
-        at.desk.reconcile_all()
+        at.reconcile()
 
         assert at.paths() == []
         drifts = at.kinds().count("gateway_drifted")

@@ -148,7 +148,7 @@ class TestWhatIsKept:
             world.send()
             company.clock.advance(seconds=2)
         company.gateway.observe = lambda: refuse(f"Down: {SECRET}.")
-        world.service.desk.reconcile("edge")
+        world.service.desk.gateways.reconcile("edge")
 
         with world.store.read() as tx:
             dead = tx.parcel("INC-1:channel")

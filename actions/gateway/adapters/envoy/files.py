@@ -96,7 +96,7 @@ class EnvoyGateway:
         """Write the routes without any control if there are none yet: Envoy does not start
         without its file."""
         if not self._file.path.exists():
-            self._file.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file.make_folder()
             with contextlib.suppress(Conflict):  # then another process has just written it
                 self._file.replace(text_of(self.response(())), None, None)
 

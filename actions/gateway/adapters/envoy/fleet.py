@@ -139,7 +139,7 @@ class EnvoyFleet:
         """
         if not self._file.path.exists():
             response = self._checked(())
-            self._file.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file.make_folder()
             with contextlib.suppress(Conflict):  # then another process has just written it
                 self._file.replace(text_of(response), None, None)
         self._may_listen = True

@@ -144,7 +144,7 @@ class TraefikGateway:
     def prepare(self) -> None:
         """Write the file without any control if there is none yet."""
         if not self._path.exists():
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file.make_folder()
             with contextlib.suppress(Conflict):  # then another process has just written it
                 self._file.replace(document.document({}, ()).text, None, None)
 

@@ -260,7 +260,7 @@ class TestHold:
         with pytest.raises(ProviderUnreachable):
             desk.containments.lift([facts["containment"]], "slack:U0IRIS")
         desk.gateway.down = False
-        desk.containments.reconcile("edge")
+        desk.containments.gateways.reconcile("edge")
 
         assert action.undo(plan, ctx).proof.ok
 
