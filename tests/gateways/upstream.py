@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -74,21 +72,12 @@ class Upstream:
     def __init__(self, port: int, tokens: Tokens) -> None:
         self.tokens = tokens
         self.logins = 0
-        self.lines: set[socket.socket] = set()
         self.reset()
         upstream = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True  # headers and body are two writes
-
-            def setup(self) -> None:
-                super().setup()
-                upstream.lines.add(self.connection)
-
-            def finish(self) -> None:
-                super().finish()
-                upstream.lines.discard(self.connection)
 
             def answer(self) -> None:
                 time.sleep(float(self.headers.get("x-test-delay-s", "0")))
@@ -129,13 +118,9 @@ class Upstream:
         self.clients: set[Any] = set()
 
     def close(self) -> None:
-        """End it, also on the connections that a gateway keeps open to it."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        for line in list(self.lines):
-            with contextlib.suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
 
     def route(
         self, method: str, request: BaseHTTPRequestHandler, body: bytes
