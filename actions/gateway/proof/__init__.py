@@ -13,7 +13,7 @@ from actions.gateway.proof import rungs
 from actions.gateway.proof.neighbours import alive, neighbours
 from actions.gateway.proof.target import Target, said, send, target_of
 from actions.probe import Prober
-from bot.action import Context
+from bot.action import Context, Gateway
 from bot.errors import BadInput
 from bot.model.containment import ANY_METHOD, Control, ControlKind
 from bot.model.endpoint import Endpoint
@@ -61,9 +61,17 @@ def _held_at(
             support = adapter.supports(control)
             return rungs.throttled(control, every, target, prober, support, version)
         case ControlKind.SHADOW:
-            return rungs.shadowed(control, every, target, prober, adapter)
+            own = _own_refusal(every, adapter)
+            return rungs.shadowed(control, every, target, own, prober, adapter)
         case _:
-            return rungs.refusing(control, every, target, prober, version)
+            own = _own_refusal(every, adapter)
+            return rungs.refusing(control, every, target, own, prober, version)
+
+
+def _own_refusal(every: Sequence[Control], adapter: Gateway) -> int | None:
+    """Return the status by which a gateway refuses callers, if it can only give one of its own."""
+    refusing = [c for c in every if c.kind in (ControlKind.BLOCK, ControlKind.ALLOW_ONLY)]
+    return adapter.supports(refusing[0]).own_status if refusing else None
 
 
 def lifted(places: Iterable[tuple[str, str]], *, probe: str | None, ctx: Context) -> Proof:

@@ -143,8 +143,7 @@ def throttled(
             why = "other controls refuse every caller that Firedoor can be"
             checks.append(_not_seen(name, version, why))
             continue
-        own = support.own_status
-        passed, is_throttled = _burst(target, own, prober, burst, who, via)
+        passed, is_throttled = _burst(target, support.own_status, prober, burst, who, via)
         expected = "429 by the gateway at least once"
         if support.best_effort:
             expected = f"{expected}, or none, as this limit is approximate and no block"
@@ -208,12 +207,20 @@ def _is_throttled(answer: Answer, own: int | None = None) -> bool:
 
 
 def refusing(
-    control: Control, every: Sequence[Control], target: Target, prober: Prober, version: Check
+    control: Control,
+    every: Sequence[Control],
+    target: Target,
+    own: int | None,
+    prober: Prober,
+    version: Check,
 ) -> list[Check]:
-    """Ask as both probes from every vantage point: who is refused gets 403, who is not is served.
+    """
+    Ask as both probes from every vantage point: who is refused gets 403, who is not is served.
 
     Args:
         every: All controls on the endpoint: another one may refuse whom this one lets through.
+
+        own: The status of a gateway that can only give an answer of its own.
     """
     checks = []
     is_seen = False
@@ -223,7 +230,7 @@ def refusing(
             if expected is None:
                 continue
             is_seen |= bool(_is_refused([control], prober.claims(who), prober.seen_as(via)))
-            checks.append(_asked(target, prober, who, via, is_refused=expected))
+            checks.append(_asked(target, own, prober, who, via, is_refused=expected))
     if not is_seen:
         whom = listed(control.principals)
         what = (
@@ -244,18 +251,34 @@ def _not_seen(name: str, version: Check, why: str) -> Check:
     )
 
 
-def _asked(target: Target, prober: Prober, who: Who, via: Via, *, is_refused: bool) -> Check:
+def _asked(
+    target: Target, own: int | None, prober: Prober, who: Who, via: Via, *, is_refused: bool
+) -> Check:
     answer = send(target, prober, who, via)
-    # The service refuses callers too: a 403 of its own is neither our refusal nor in its way.
-    by_us = answer.status == REFUSED.status and answer.headers.get(MARK_HEADER) == REFUSED.mark
+    by_us = _is_refusal(answer, own)
+    if by_us and not is_refused and own is not None and target.is_safe:
+        # Without a mark it may be the service's own answer; then the service itself says the same.
+        by_us = send(target, prober, who, "upstream").status != own
     let_through = not by_us and (answer.status < 500 or _is_throttled(answer))
     at = "" if via == "gateway" else f" from {via}"
     return Check(
         name=f"{target} as {prober.subject(who) or who}{at}",
         ok=by_us if is_refused else let_through,
-        expected="403 by the gateway" if is_refused else "not refused by the gateway",
+        expected=f"{own or REFUSED.status} by the gateway"
+        if is_refused
+        else "not refused by the gateway",
         seen=said(answer),
     )
+
+
+def _is_refusal(answer: Answer, own: int | None) -> bool:
+    """Tell whether an answer is that to a caller whom a control refuses; ``own`` as for `refusing`.
+
+    The service refuses callers too: a 403 of its own is neither our refusal nor in its way.
+    """
+    if own is not None:
+        return answer.status == own
+    return answer.status == REFUSED.status and answer.headers.get(MARK_HEADER) == REFUSED.mark
 
 
 def _is_refused(
@@ -303,6 +326,7 @@ def shadowed(
     control: Control,
     every: Sequence[Control],
     target: Target,
+    own: int | None,
     prober: Prober,
     gateway: Gateway,
 ) -> list[Check]:
@@ -320,7 +344,7 @@ def shadowed(
         counts.append(True if is_close else _is_refused([would], claims, address))
         refused = _is_refused(every, claims, address)
         if refused is not None:
-            checks.append(_asked(target, prober, who, "gateway", is_refused=refused))
+            checks.append(_asked(target, own, prober, who, "gateway", is_refused=refused))
         else:
             send(target, prober, who)
     counted = gateway.shadow_hits(control) - before

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from actions.gateway import Close, Lift, Throttle
+from actions.gateway import BlockPrincipal, Close, Lift, Throttle
 from actions.gateway.hold import _Hold
 from actions.probe import Prober
 from bot.action import Support
@@ -24,7 +24,7 @@ from bot.store import SqlStore
 from bot.testing import FakeClock, FakeGateway
 from tests.gateways.upstream import ENDPOINTS, ORDER, PASSWORD, Tokens, Upstream
 
-OWN_STATUS = {ControlKind.CLOSE: 403, ControlKind.THROTTLE: 429}
+OWN_STATUS = {ControlKind.CLOSE: 403, ControlKind.THROTTLE: 429, ControlKind.BLOCK: 403}
 
 
 class OwnAnswers(FakeGateway):
@@ -168,6 +168,31 @@ def test_limit_is_proven_by_the_declared_status(place: Place, answer: int, holds
     A limit whose 429 has no mark is proven by it.
     """
     proof = place.proof(Throttle(), answer, rate="1/s")
+
+    assert (failed(proof) == []) is holds
+
+
+@pytest.mark.parametrize(("answer", "holds"), [(403, True), (503, False), (0, False)])
+def test_refusal_is_proven_by_the_declared_status(place: Place, answer: int, holds: bool) -> None:
+    """
+    A block whose 403 has no mark is proven by it. (The front refuses everybody here.)
+    """
+    proof = place.proof(BlockPrincipal(), answer, principal="c-stranger")
+
+    assert ("GET /api/orders/4001 as c-stranger" not in "".join(failed(proof))) is holds
+
+
+@pytest.mark.parametrize(("answer", "holds"), [(0, True), (403, False)])
+def test_who_is_not_refused_gets_what_the_service_says(
+    place: Place, answer: int, holds: bool
+) -> None:
+    """
+    A service that refuses the stranger itself is as before; a front that refuses the owner too is
+    not.
+    """
+    place.upstream.checks_owner = True
+
+    proof = place.proof(BlockPrincipal(), answer, principal="c-mallory")
 
     assert (failed(proof) == []) is holds
 
