@@ -156,7 +156,11 @@ def looked(rig: Rig, controls: Sequence[Control]) -> list[str]:
 def limit_that_does_not_hold(
     rig: Rig, controls: Sequence[Control], request: Request, got: Sequence[tuple[int, str]]
 ) -> list[str]:
-    """After a slow limit has let one through, the next one is too many."""
+    """After a slow limit has let one through, the next one is too many; unless the gateway's maker
+    promises no such thing."""
+    limits = [c for c in controls if c.kind is ControlKind.THROTTLE]
+    if any(rig.gateway.supports(limit).best_effort for limit in limits):
+        return []
     served = request.served, ""
     free = [c for c in CALLERS if {served, (429, "throttled")} == answers(controls, request, c)]
     if not free or (429, "throttled") in got:
