@@ -50,7 +50,7 @@ _SUMMARIES = {
     "audit": "Check the journal's hash chain.",
     "cancel": "End a run; its changes stay, or are taken back.",
     "check": "Check runbooks; say every problem.",
-    "containments": "List, extend or lift what is in force.",
+    "containments": "List, extend, hand over, lift or hand off what is in force.",
     "decide": "Decide what to do about a failed step.",
     "demo": "Run the main job once, on real parts, by itself.",
     "doctor": "Test every connection; say what to mend.",

@@ -76,9 +76,9 @@ class TestContract:
     @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
     def test_what_runbooks_rely_on(self, action: ChangeAction[Any]) -> None:
         """
-        All but the reading of a count are changes; those that hold need a time to live.
+        All but the reading of a count and of a patch are changes; those that hold need a time to live.
         """
-        reads = action.name == "gateway.shadow_hits"
+        reads = action.name in ("gateway.shadow_hits", "gateway.hand_off")
         assert action.effect is (Effect.READ if reads else Effect.CHANGE)
         assert action.contains is (action.name != "gateway.lift" and not reads)
 
@@ -89,6 +89,7 @@ class TestContract:
         assert {action.name for action in ACTIONS} == {
             "gateway.shadow",
             "gateway.shadow_hits",
+            "gateway.hand_off",
             "gateway.throttle",
             "gateway.block",
             "gateway.block_principal",
