@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from actions.gateway.templates import common_template, example_of, openness, path_regex
@@ -191,6 +191,15 @@ def _together(method: str, path: str, group: Iterable[Control]) -> Rules:
 
 def _order(principal: Principal) -> tuple[str, str, str]:
     return principal.kind.value, principal.claim or "", principal.value
+
+
+ODD_PATHS = Rules(method=ANY_METHOD, path="/;", closed=True)
+"""In whose name `templates.ODD_SEGMENT` is closed."""
+
+
+def hold_back(rules: Iterable[Rules]) -> bool:
+    """Tell whether any of the rules does more than count."""
+    return any(replace(rule, shadows=()).is_contained for rule in rules)
 
 
 def _check(control: Control) -> None:

@@ -15,9 +15,20 @@ _UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")  # RFC 39
 # A path parameter (RFC 3986, 3.3) after a segment: some frameworks drop it before they route. A
 # parameter of the template takes it with it. Were it named there too, an engine that backtracks
 # would try each of its semicolons, for seconds.
-_MATRIX = "(?:;[^/?]*)?"
-_MATRIX_SIZE = 6
-_QUERY = "(?:\\?.*)?"
+_MATRIX = "(?:(?:;|%3[Bb])[^/?]*)?"
+_MATRIX_SIZE = 12
+# A service that decodes first may see the end of the path in an encoded question mark or hash.
+_QUERY = "(?:(?:\\?|%3[Ff]|%23).*)?"
+_CUT = "(?:[?#][\\s\\S]*)?"
+
+ODD_SEGMENT = "/\\.{0,2}(?:;|%3[Bb])"
+"""
+An expression for a slash and the begin of a segment of nothing but a path parameter, or of dots
+with one: ``/;v=1``, ``/..;``. Services that drop path parameters before they route, or before they
+walk (Tomcat and what is built on it), read another path there than gateways do: any path may be of
+any template, and no client means well by it. So where controls are in force it is answered as a
+closed endpoint, whatever the rest of it says.
+"""
 
 
 def segments_of(template: str) -> list[str]:
@@ -115,9 +126,9 @@ def decoded_regex(template: str, *, backtracking: bool = False) -> str:
     """
     segments = segments_of(template)
     if not segments:
-        return "/"
+        return "/" + _CUT
     parts = ["/" + _segment(segment, "[^/]+", _decoded, backtracking) for segment in segments]
-    return "".join(parts) + "/?"
+    return "".join(parts) + "/?" + _CUT
 
 
 def literal(text: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 _LETTER = re.compile("[A-Za-z]")
 _OVERRIDE_CARRIERS = ("POST", "PUT", "PATCH")
+_OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,18 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
     segments = [segment for segment in path.split("/") if segment]
     found = [Variant(name, method, spelled) for name, spelled in _paths(path, segments)]
     found.append(Variant("another host", method, path, {"Host": "other.invalid"}))
+    found.append(Variant("lower-case method", method.lower(), path))
     if method == "GET":
         found.append(Variant("HEAD", "HEAD", path))
     carrier = next((m for m in _OVERRIDE_CARRIERS if m not in {*methods_there, method}), None)
     if carrier is not None:
         found += [
-            Variant(f"{carrier} with {name}", carrier, path, {name: method})
-            for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+            Variant(f"{carrier} with {name}", carrier, path, {name: method}) for name in _OVERRIDES
+        ]
+        found += [
+            Variant(f"{carrier} with {value} in {name}", carrier, path, {name: value})
+            for name in _OVERRIDES
+            for value in (f"{method}, {carrier}", f"{carrier}, {method}")
         ]
     return found
 
@@ -52,16 +58,26 @@ def _paths(path: str, segments: list[str]) -> list[tuple[str, str]]:
     found = [
         ("trailing slash", f"{path}/"),
         ("trailing dot segment", f"{path}/."),
+        ("suffix of a format", f"{path}.json"),
         ("query", f"{path}?firedoor=1"),
         ("path parameter at the end", f"{path};v=1"),
         ("encoded end of text", f"{path}%00"),
+        ("encoded path parameter at the end", f"{path}%3bv=1"),
+        ("path parameter in a segment of its own at the end", f"{path}/;v=1"),
         ("encoded question mark", f"{path}%3f"),
+        ("encoded question mark and more", f"{path}%3f/x"),
+        ("encoded hash and more", f"{path}%23/x"),
+        ("fragment", f"{path}#/x"),
         ("dot segment walk", f"/x/..{path}"),
         ("encoded dot segment walk", f"/x/%2e%2e{path}"),
+        ("walk past a path parameter from the start", f"/x/..;{path}"),
+        ("path parameter in a segment of its own at the start", f"/;v=1{path}"),
         ("double slash at the start", f"/{path}"),
+        ("absolute form", f"http://other.invalid{path}"),
     ]
     if not segments:
         return found
+    found.append(("no slash at the start", path.lstrip("/")))
     last = segments[-1]
     if len(segments) > 1:
         # Between the last two: the further left, the sooner another route than the closed one
@@ -77,6 +93,12 @@ def _paths(path: str, segments: list[str]) -> list[tuple[str, str]]:
             ("backslash", f"{head}\\{last}"),
             ("double encoded slash", f"{head}%252f{last}"),
             ("path parameter in between", f"{head};v=1/{last}"),
+            ("path parameter in a segment of its own", f"{head}/;v=1/{last}"),
+            ("dot segment with a path parameter", f"{head}/.;v=1/{last}"),
+            ("walk past a path parameter", f"{head}/x/..;v=1/{last}"),
+            ("encoded walk past a path parameter", f"{head}/x/%2e%2e%3b/{last}"),
+            ("encoded walk in one segment", f"{head}/x%2f%2e%2e%2f{last}"),
+            ("overlong slash", f"{head}%c0%af{last}"),
         ]
     # The last literal-looking segment: the one whose text tells endpoints apart.
     position = max((i for i, s in enumerate(segments) if _LETTER.search(s)), default=None)

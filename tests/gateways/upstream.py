@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
@@ -26,6 +28,7 @@ USERS = {
     "mallory": ("c-mallory", "customer"),
 }
 VERIFIED = ("sub", "role")
+OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 ENDPOINTS = {
     endpoint.key: endpoint
     for endpoint in (
@@ -47,6 +50,24 @@ def until(is_so: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None
         time.sleep(0.01)
 
 
+def walked(path: str) -> list[str]:
+    """Return the segments of a path as servlet containers see it: they drop path parameters first,
+    and walk then."""
+    found: list[str] = []
+    for segment in (part.partition(";")[0] for part in path.split("/")):
+        if segment == "..":
+            del found[-1:]
+        elif segment not in ("", "."):
+            found.append(segment)
+    return found
+
+
+def overridden(headers: Message) -> str | None:
+    """Return the method that a request says it is of: the last word of any such header."""
+    values = [v for name in OVERRIDES for v in headers.get_all(name, [])]
+    return values[-1].split(",")[-1].strip().upper() if values else None
+
+
 class Tokens:
     def __init__(self) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -63,8 +84,9 @@ class Tokens:
 
 class Upstream:
     """
-    A service that forgives more than it should: it decodes a path, folds slashes, drops path
-    parameters, and obeys method overrides. A spelling that gets past the gateway reaches it.
+    A service that forgives more than it should: it takes no notice of a fragment, decodes a path,
+    drops path parameters, walks, folds slashes, and obeys method overrides, also those in a list. A
+    spelling that gets past the gateway reaches it.
 
     ``reached`` holds method and path of what arrived at the order endpoint, as it was written.
     """
@@ -85,7 +107,7 @@ class Upstream:
                 upstream.clients.add(self.client_address)
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length)
-                method = self.headers.get("X-HTTP-Method-Override", self.command)
+                method = overridden(self.headers) or self.command
                 status, content, headers = upstream.route(method, self, body)
                 payload = json.dumps(content).encode()
                 self.send_response(status)
@@ -125,12 +147,12 @@ class Upstream:
     def route(
         self, method: str, request: BaseHTTPRequestHandler, body: bytes
     ) -> tuple[int, Any, Mapping[str, str]]:
-        path = request.path.partition("?")[0]
+        path = re.split("[?#]", request.path)[0]
         for _ in range(self.decodes):
             path = unquote(path)
         if self.folds_case:
             path = path.lower()
-        parts = [part.partition(";")[0] for part in path.split("/") if part]
+        parts = walked(path)
         if parts == ["health"]:
             return 200, {}, {}
         if parts == ["api", "login"]:

@@ -21,7 +21,7 @@ _META = frozenset("\\.+*?()|[]{}^$#&-~")
 """What both engines let be escaped, and take for themselves if it is not."""
 
 _TEXT = "[^/]+"
-_MATRIX = "(?:;[^/]*)?"
+_MATRIX = "(?:(?:;|%3[Bb])[^/]*)?"
 """A path parameter (RFC 3986, 3.3) after a segment: some frameworks drop it before they route."""
 
 _SLASH = "(?:/|%2[Ff])"

@@ -16,11 +16,15 @@ from bot.model.containment import Principal, PrincipalKind
 
 def kept_out(rule: Rules, rules: Sequence[Rules]) -> list[Rules]:
     """Return the endpoints without any control that a rule's template would catch too."""
+    return [other for other in more_specific(rule, rules) if not other.is_contained]
+
+
+def more_specific(rule: Rules, rules: Sequence[Rules]) -> list[Rules]:
+    """Return the endpoints that a rule's template would catch too, with controls or without."""
     return [
         other
         for other in rules
-        if not other.is_contained
-        and openness(other.path) < openness(rule.path)
+        if openness(other.path) < openness(rule.path)
         and (not rule.methods or not other.methods or set(rule.methods) & set(other.methods))
         and re.fullmatch(path_regex(rule.path), example_of(other.path))
     ]

@@ -34,7 +34,7 @@ from actions.gateway.adapters.matching import (
     may_meet,
 )
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules
-from actions.gateway.templates import decoded_regex, path_regex
+from actions.gateway.templates import ODD_SEGMENT, decoded_regex, path_regex
 from bot.errors import ProviderRefused
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.base import digest_of
@@ -245,7 +245,10 @@ def window(rate_per_s: float) -> dict[str, int]:
 def _conditions(route: Mapping[str, Any], rule: Rules, rules: Sequence[Rules]) -> list[Any]:
     """Return the operator's conditions and the endpoint, all of which must hold
     (lua-resty-expr)."""
-    ours: list[Any] = [_path(rule.path)]
+    path = _path(rule.path)
+    if rule.closed:
+        path.append(["uri", "~~", ODD_SEGMENT])
+    ours: list[Any] = [path]
     if rule.methods:
         ours.append(_method(rule.methods, overrides=rule.closed))
     for other in kept_out(rule, rules):

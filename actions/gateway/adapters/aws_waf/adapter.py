@@ -64,7 +64,8 @@ class AwsWafGateway:
     Args:
         rule_group_arn: Of a rule group that only Firedoor writes, with the description
             ``firedoor``. Its capacity is fixed when it is made: a closed method takes some 80
-            WCU, another control 45, a more specific endpoint that is to stay open 40.
+            WCU, another control 45, a more specific endpoint that is to stay open 40, and all
+            together 13.
 
         web_acl_arn: Of the web ACL whose first rule refers to the rule group, with override
             action None. The operator sets that once; without it the rule group does nothing.

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actions.gateway.rules import OVERRIDE_HEADERS, Rules, rules_of
-from actions.gateway.templates import decoded_regex, openness, path_regex
+from actions.gateway.rules import OVERRIDE_HEADERS, Rules, hold_back, rules_of
+from actions.gateway.templates import ODD_SEGMENT, decoded_regex, openness, path_regex
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.base import digest_of
 from bot.model.containment import Control, ControlKind, Principal
@@ -87,6 +87,9 @@ def render(controls: Iterable[Control], known: Iterable[str], prefix: str) -> Re
     ordered = sorted(found, key=lambda each: (openness(each.path), each.path, not each.closed))
     sets: dict[str, tuple[str, ...]] = {}
     rules: list[dict[str, Any]] = []
+    if hold_back(found):
+        odd = _regex(ODD_SEGMENT, {"UriPath": {}}, "URL_DECODE")
+        rules.append(_rule(0, "odd-paths", odd, _block(CLOSED)))
     for position, each in enumerate(ordered):
         for name, statement, action, more in _of_endpoint(position, each, prefix, sets):
             rules.append(_rule(len(rules), name, statement, action, **more))
@@ -241,7 +244,7 @@ def _method(methods: Sequence[str], *, with_overrides: bool) -> Statement:
     words = "|".join(re.escape(method) for method in methods)
     statements = [_regex(f"^(?:{words})$", {"Method": {}}, "NONE")]
     if with_overrides:
-        lower = f"^\\s*(?:{words.lower()})\\s*$"
+        lower = f"(?:^|[^a-z])(?:{words.lower()})(?:[^a-z]|$)"
         statements += [
             _regex(lower, {"SingleHeader": {"Name": header}}, "LOWERCASE")
             for header in OVERRIDE_HEADERS

@@ -27,6 +27,7 @@ URI = "{http.request.uri}"
 _ENCODED = "(?:%2f|%5c|\\\\)"
 _DOTS = "(?:[/\\\\]|%2f|%5c)(?:\\.|%2e){1,2}(?:[/\\\\;?]|%2f|%5c|%3b|$)"
 _MATRIX = "(?:;[^/]*)?"
+_CUT = "(?:[\\x00?#].*)?"
 
 ENCODED_SLASH = f"(?i)^[^?]*{_ENCODED}"
 DOT_SEGMENT = f"(?i)^[^?]*{_DOTS}"
@@ -79,10 +80,11 @@ def is_surely(template: str) -> AnyOf:
 
 
 def _decoded(segments: list[str], parameter: str) -> str:
-    """Return an expression for a decoded path, in which a parameter is ``parameter``."""
+    """Return an expression for a decoded path, in which a parameter is ``parameter``. In a NUL, a
+    question mark or a hash a service that decodes may see the end of it."""
     texts = [parameter.join(map(_literal, PARAMETER.split(segment))) for segment in segments]
     slash, end = (f"[/\\\\]{times}(?:;[^/]*[/\\\\]{times})*" for times in "+*")
-    return "(?is)^" + "".join(f"{slash}{text}{_MATRIX}" for text in texts) + f"{end}$"
+    return "(?is)^" + "".join(f"{slash}{text}{_MATRIX}" for text in texts) + f"{end}{_CUT}$"
 
 
 def _sent(slashes: str) -> str:

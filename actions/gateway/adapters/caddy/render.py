@@ -156,9 +156,11 @@ def _may_be_method(methods: Sequence[str]) -> AnyOf:
     """Return what matches a method in any case, and what a service may take for it."""
     if not methods:
         return [{}]
-    pattern = {"pattern": f"(?i)^(?:{'|'.join(map(re.escape, methods))})$"}
-    found: AnyOf = [{"vars_regexp": {METHOD: pattern}}]
-    return found + [{"header_regexp": {name: pattern}} for name in OVERRIDE_HEADERS]
+    words = f"(?:{'|'.join(map(re.escape, methods))})"
+    found: AnyOf = [{"vars_regexp": {METHOD: {"pattern": f"(?i)^{words}$"}}}]
+    # Of several values in one line services take the first, or the last, or trim it.
+    said = {"pattern": f"(?i)(?:^|[^A-Za-z]){words}(?:[^A-Za-z]|$)"}
+    return found + [{"header_regexp": {name: said}} for name in OVERRIDE_HEADERS]
 
 
 def _is_surely_method(methods: Sequence[str]) -> AnyOf:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from actions.gateway.adapters.expressions import path_expression
-from actions.gateway.adapters.matching import addresses, kept_out
+from actions.gateway.adapters.matching import addresses, more_specific
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules
+from actions.gateway.templates import ODD_SEGMENT
 from bot.errors import ProviderRefused
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.base import digest_of
@@ -170,14 +171,14 @@ def quoted(text: str) -> str:
 
 
 def _endpoint(rule: Rules, rules: Sequence[Rules], zone: Zone, *, overrides: bool) -> str:
-    """Return the condition for requests to an endpoint and to no known other one."""
+    """Return the condition for requests to an endpoint and to no more specific one."""
     parts = []
     if zone.hosts:
         parts.append(f"http.host in {{{' '.join(map(quoted, zone.hosts))}}}")
-    parts.append(_path(rule.path))
+    parts.append(_path(rule.path, or_odd=True))
     if rule.methods:
         parts.append(_method(rule.methods, overrides=overrides))
-    for other in kept_out(rule, rules):
+    for other in more_specific(rule, rules):  # which has its own rules, if any
         theirs = [_path(other.path)]
         if other.methods:
             theirs.append(_method(other.methods, overrides=overrides))
@@ -185,8 +186,9 @@ def _endpoint(rule: Rules, rules: Sequence[Rules], zone: Zone, *, overrides: boo
     return " and ".join(parts)
 
 
-def _path(template: str) -> str:
-    return f"http.request.uri.path matches {quoted(f'^{path_expression(template)}$')}"
+def _path(template: str, *, or_odd: bool = False) -> str:
+    expression = f"^{path_expression(template)}$" + f"|{ODD_SEGMENT}" * or_odd
+    return f"http.request.uri.path matches {quoted(expression)}"
 
 
 def _method(methods: Iterable[str], *, overrides: bool) -> str:

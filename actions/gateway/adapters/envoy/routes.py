@@ -22,8 +22,8 @@ from itertools import product
 from typing import Any
 from urllib.parse import unquote
 
-from actions.gateway.rules import OVERRIDE_HEADERS, Rules, rules_of
-from actions.gateway.templates import PARAMETER, literal, path_regexes
+from actions.gateway.rules import OVERRIDE_HEADERS, Rules, hold_back, rules_of
+from actions.gateway.templates import ODD_SEGMENT, PARAMETER, literal, path_regexes
 from bot.errors import BadInput
 from bot.model.answers import CLOSED, THROTTLED
 from bot.model.base import digest_of
@@ -87,6 +87,9 @@ def _fronted(
         )
     own: list[dict[str, Any]] = host.get("routes", [])
     front = [route for rule in ordered for route in _routes(rule, own, api_key_header)]
+    if hold_back(ordered):
+        odd = regex_header(":path", f"[^?]*{ODD_SEGMENT}.*", fold=False)
+        front.insert(0, _closed("odd paths", {"prefix": "/", "headers": [odd]}))
     return {**host, "routes": front + own}
 
 
@@ -114,13 +117,13 @@ def _routes(
     wanted: list[list[dict[str, Any]]] = [[]]
     if rules.methods:
         wanted = [[_matches(":method", rules.methods)]]
-        wanted += [[_matches(header, rules.methods, fold=True)] for header in OVERRIDE_HEADERS]
-    return [_closed(rules, {"prefix": "/", "headers": [*method, *path]}) for method in wanted]
+        wanted += [[_overrides(header, rules.methods)] for header in OVERRIDE_HEADERS]
+    return [_closed(rules.name, {"prefix": "/", "headers": [*method, *path]}) for method in wanted]
 
 
-def _closed(rules: Rules, match: dict[str, Any]) -> dict[str, Any]:
+def _closed(name: str, match: dict[str, Any]) -> dict[str, Any]:
     return {
-        "name": f"firedoor {rules.name}",
+        "name": f"firedoor {name}",
         "match": match,
         "direct_response": {"status": CLOSED.status, "body": {"inline_string": CLOSED.body}},
         "response_headers_to_add": [header_to_add(*each) for each in CLOSED.headers.items()],
@@ -164,8 +167,15 @@ def _path_headers(template: str, *, fold: bool) -> list[dict[str, Any]]:
     return [regex_header(":path", regex, fold) for regex in path_regexes(template, SIZE_LIMIT)]
 
 
-def _matches(header: str, words: Sequence[str], *, fold: bool = False) -> dict[str, Any]:
-    return regex_header(header, "|".join(map(literal, words)), fold)
+def _matches(header: str, words: Sequence[str]) -> dict[str, Any]:
+    return regex_header(header, "|".join(map(literal, words)), fold=False)
+
+
+def _overrides(header: str, methods: Sequence[str]) -> dict[str, Any]:
+    """Match a header that names one of the methods anywhere. Envoy looks at several headers of one
+    name as at one with commas; services take the first of them, or the last, or trim it."""
+    words = "|".join(map(literal, methods))
+    return regex_header(header, f"(?:.*[^A-Za-z])?(?:{words})(?:[^A-Za-z].*)?", fold=True)
 
 
 def regex_header(name: str, regex: str, fold: bool) -> dict[str, Any]:

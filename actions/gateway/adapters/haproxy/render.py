@@ -30,8 +30,8 @@ from actions.gateway.adapters.haproxy.maps import (
     versioned,
 )
 from actions.gateway.adapters.haproxy.networks import Networks
-from actions.gateway.rules import Rules, rules_of
-from actions.gateway.templates import decoded_regex, literal, path_regex
+from actions.gateway.rules import Rules, hold_back, rules_of
+from actions.gateway.templates import ODD_SEGMENT, decoded_regex, literal, path_regex
 from bot.errors import BadInput
 from bot.model.base import digest_of
 from bot.model.containment import Control, ControlKind, Principal, PrincipalKind
@@ -70,6 +70,8 @@ def render(controls: Iterable[Control], known: Iterable[str] = (), fold_case: bo
         (_expression(rule, fold_case), _word(rule, its))
         for rule, its in zip(rules, lists, strict=True)
     )
+    if hold_back(rules):
+        routes = ((ODD_SEGMENT, CLOSED), *routes)
     # Two endpoints with the same lists share them.
     held = {each.name: each for each in lists if each is not None}.values()
     networks = sorted({network for each in held for network in each.networks})

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 from actions.gateway.adapters.expressions import UNRESERVED, joined, segment_expression
-from actions.gateway.templates import PARAMETER, segments_of
+from actions.gateway.templates import ODD_SEGMENT, PARAMETER, segments_of
 from bot.errors import ProviderRefused
+
+ODD_PATHS = f"~/(?:.*/)?{ODD_SEGMENT.removeprefix('/')}"
+"""An entry of a route's ``paths`` that matches what `ODD_SEGMENT` is in."""
 
 
 def kong_paths(template: str, without: Sequence[str] = ()) -> list[str]:

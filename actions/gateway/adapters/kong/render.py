@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import quote
 
 from actions.gateway.adapters.kong.names import TAG, gateway_tags, name_of, named_id, nowhere
-from actions.gateway.adapters.kong.paths import kong_paths
+from actions.gateway.adapters.kong.paths import ODD_PATHS, kong_paths
 from actions.gateway.adapters.kong.plugins import (
     CALLERS,
     MARK_THROTTLED,
@@ -124,7 +124,7 @@ class _Maker:
 
     def closed(self, routes: Sequence[Mapping[str, Any]]) -> Iterable[Overlay]:
         rule, free = self.rule, kept_out(self.rule, self.rules)
-        paths = kong_paths(rule.path, [other.path for other in free])
+        paths = [*kong_paths(rule.path, [other.path for other in free]), ODD_PATHS]
         for route in [route for route in routes if self._serves(route)] or [{}]:
             methods = _both(rule.methods, route.get("methods"))
             if methods != []:

@@ -21,12 +21,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from actions.gateway.adapters.nginx.conf import VARIABLE, Definitions, exactly, quoted
-from actions.gateway.rules import Rules, rules_of
-from actions.gateway.templates import decoded_regex, path_regex
+from actions.gateway.rules import Rules, hold_back, rules_of
+from actions.gateway.templates import ODD_SEGMENT, decoded_regex, path_regex
 from bot.errors import BadInput
 from bot.model.answers import CLOSED, REFUSED, THROTTLED
 from bot.model.base import digest_of
@@ -158,11 +158,13 @@ def _endpoints(defined: Definitions, operator: Operator, rules: Sequence[Rules])
     # is enough, whatever it says.
     override = defined.map("firedoor_override", _OVERRIDES, [(quoted(""), "")], "+")
     fold = "~*" if operator.folds_case else "~"
-    for name, path, regex_of in (
-        ("firedoor_decoded", "$uri", decoded_regex),
-        ("firedoor_sent", "$request_uri", path_regex),
+    # A backslash is a slash to some services, and nothing is in a path that means well by it.
+    for name, path, regex_of, odd in (
+        ("firedoor_decoded", "$uri", decoded_regex, rf"~{ODD_SEGMENT}|\\"),
+        ("firedoor_sent", "$request_uri", path_regex, f"~^[^?]*{ODD_SEGMENT}"),
     ):
-        entries = [
+        entries = [(quoted(odd), _UNSURE)] if hold_back(rules) else []
+        entries += [
             (quoted(rf"{fold}^{call} {regex_of(template, backtracking=True)}\z"), rule_id)
             for call, template, rule_id in _calls(rules)
         ]
@@ -259,7 +261,7 @@ def _verdicts(
         without = [group for group in rule.allowed if not _has_claim(group)]
         early[rule_id] = callers.refused(others, without)
         late[rule_id] = callers.refused(by_claim, with_claim)
-    if any(replace(rule, shadows=()).is_contained for rule in contained.values()):
+    if hold_back(contained.values()):
         early[_UNSURE] = "closed"
     return early, late
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules
-from actions.gateway.templates import PARAMETER, literal, segments_of
+from actions.gateway.templates import ODD_SEGMENT, PARAMETER, literal, segments_of
 from bot.model.containment import Principal, PrincipalKind
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -40,6 +40,11 @@ def path_regex(template: str) -> str:
     return _regex(template, _SLASHES, _CUT)
 
 
+def odd_rule() -> str:
+    """Return the rule for paths that some services read as other ones than Traefik does."""
+    return _path_rule(ODD_SEGMENT)
+
+
 def request_rule(rules: Rules, but: Iterable[Rules] = ()) -> str:
     """
     Return the rule for requests to an endpoint.
@@ -55,7 +60,7 @@ def request_rule(rules: Rules, but: Iterable[Rules] = ()) -> str:
         either = [f"Method({quoted(method)})" for method in rules.methods]
         if rules.closed:
             words = "|".join(map(re.escape, rules.methods))
-            value = quoted(rf"(?i)^\s*(?:{words})\s*$")
+            value = quoted(rf"(?i)(?:^|[^A-Za-z])(?:{words})(?:[^A-Za-z]|$)")
             either += [f"HeaderRegexp({quoted(name)}, {value})" for name in OVERRIDE_HEADERS]
         parts.insert(0, any_of(either))
     return " && ".join([*parts, *(f"!({_plain_rule(other)})" for other in but)])

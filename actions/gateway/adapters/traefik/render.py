@@ -26,6 +26,7 @@ from actions.gateway.adapters.traefik.matchers import (
     EVERYTHING,
     is_address,
     networks,
+    odd_rule,
     others_than,
     path_regex,
     request_rule,
@@ -37,7 +38,7 @@ from actions.gateway.adapters.traefik.operators import (
     check_hands_over,
     may_serve,
 )
-from actions.gateway.rules import Rules, rules_of
+from actions.gateway.rules import ODD_PATHS, Rules, hold_back, rules_of
 from actions.gateway.templates import example_of
 from bot.errors import BadInput
 from bot.model.containment import Control, Principal
@@ -67,6 +68,9 @@ def render(
     contained = [rule for rule in rules if rule.is_contained]
     _check(contained, operators, settings)
     made = _Objects()
+    if hold_back(contained):
+        front = {"rule": odd_rule(), "priority": FIRST_PRIORITY + 2}
+        _close(made, ODD_PATHS, front, operators.listeners)
     for position, rule in enumerate(contained):
         others = [each for each in rules if not each.is_contained and _is_within(each, rule)]
         front = {

@@ -76,7 +76,7 @@ class TestContract:
     @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
     def test_what_runbooks_rely_on(self, action: ChangeAction[Any]) -> None:
         """
-        All but the reading of a count and of a patch are changes; those that hold need a time to live.
+        All but the reading of a count and of a patch are changes; what holds needs a time to live.
         """
         reads = action.name in ("gateway.shadow_hits", "gateway.hand_off")
         assert action.effect is (Effect.READ if reads else Effect.CHANGE)

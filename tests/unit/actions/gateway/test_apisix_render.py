@@ -165,6 +165,8 @@ class TestClosed:
             ("GET", "/api/orders/a%2fb", True),
             ("GET", "/api/orders/4001/items", False),
             ("GET", "/api/orders/4001%0a", True),
+            ("GET", "/api/x/..;/orders/4001", True),
+            ("GET", "/;v=1/api/orders/4001", True),
             ("GET", "/api/orders", False),
             ("GET", "/other", False),
         ],

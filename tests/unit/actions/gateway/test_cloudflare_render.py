@@ -87,6 +87,9 @@ class TestClosed:
             ("GET", "/api/orders/4001;v=1", True),
             ("GET", "/api/orders%2F4001", True),
             ("GET", "/api/orders/a%2Fb", True),
+            ("GET", "/api/x/..;/orders/4001", True),
+            ("GET", "/;v=1/api/orders/4001", True),
+            ("GET", "/api/orders/4001%3Bv=1", True),
             ("GET", "/api/orders/4001/items", False),
             ("GET", "/api/orders", False),
             ("GET", "/x/api/orders/4001", False),
@@ -127,6 +130,19 @@ class TestClosed:
         assert takes(rule, "GET", "/api/orders/4001")
         assert not takes(rule, "GET", "/api/orders/export")
         assert takes(rule, "POST", "/api/orders/export")
+
+    def test_more_specific_endpoint_has_its_own_controls_only(self) -> None:
+        """
+        A limit of the export is no reason to close it with the orders.
+        """
+        more = Control(
+            kind=ControlKind.THROTTLE, method="GET", path="/api/orders/export", rate_per_s=5.0
+        )
+        close, limiting = rendered(control(), more, known=KNOWN)
+
+        assert takes(close, "GET", "/api/orders/4001")
+        assert not takes(close, "GET", "/api/orders/export")
+        assert takes(limiting, "GET", "/api/orders/export")
 
     def test_closing_beats_all_else(self) -> None:
         """

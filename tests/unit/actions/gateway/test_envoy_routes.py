@@ -25,6 +25,7 @@ from bot.errors import BadInput
 from bot.model.containment import Control, ControlKind, subject
 
 ORDER = "/api/orders/{order_id}"
+ODD = "firedoor odd paths"
 TO_ORDERS = {"cluster": "orders", "prefix_rewrite": "/v2/", "timeout": "15s"}
 BASE = {
     "name": "edge",
@@ -56,11 +57,12 @@ def block(principal: str = "mallory", path: str = ORDER) -> Control:
 
 
 def added(*controls: Control, base: dict[str, Any] = BASE, known: tuple[str, ...] = ()) -> Any:
-    """Return the routes in front of the base's, of the only virtual host."""
+    """Return the routes for endpoints in front of the base's, of the only virtual host."""
     host = render(base, controls, known)["virtual_hosts"][0]
     own = base["virtual_hosts"][0]["routes"]
     assert host["routes"][len(host["routes"]) - len(own) :] == own
-    return host["routes"][: len(host["routes"]) - len(own)]
+    front = host["routes"][: len(host["routes"]) - len(own)]
+    return [route for route in front if route["name"] != ODD]
 
 
 def regexes(route: dict[str, Any], header: str) -> list[str]:
@@ -119,6 +121,52 @@ class TestRender:
         names = [route["match"]["headers"][0]["name"] for route in routes[1:]]
         assert names == ["x-http-method-override", "x-http-method", "x-method-override"]
         assert regexes(added(close(method="POST"))[0], ":method") == ["POST"]
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("GET", True),
+            ("get", True),
+            ("POST, GET", True),
+            ("GET,GET", True),
+            ('"head"', True),
+            ("POST", False),
+            ("TARGET", False),
+            ("", False),
+        ],
+    )
+    def test_override_is_closed_wherever_it_names_the_method(
+        self, value: str, expected: bool
+    ) -> None:
+        """
+        Envoy joins several headers of one name by commas, and services take any of them.
+        """
+        (regex,) = regexes(added(close())[1], "x-http-method-override")
+
+        assert bool(re.fullmatch(regex, value)) is expected
+
+    @pytest.mark.parametrize("control", [close(), throttle(), block()])
+    def test_odd_paths_are_closed_before_all_else(self, control: Control) -> None:
+        """
+        A service that drops path parameters before it walks reads them as any other path.
+        """
+        first = render(BASE, [control], ["GET /api/orders/export"])["virtual_hosts"][0]["routes"][0]
+
+        (regex,) = regexes(first, ":path")
+        assert first["direct_response"]["status"] == 503
+        for odd in ("/api/x/..;/orders/4001", "/;v=1/a", "/a/.;?b", "/a/%3bv/b", "/a/..%3B/b?c"):
+            assert re.fullmatch(regex, odd)
+        for plain in ("/api/orders;v=1/4001;w", "/a?x=/;y", "/a/...;b/c", "/a/b;/c"):
+            assert not re.fullmatch(regex, plain)
+
+    def test_a_shadow_closes_nothing(self) -> None:
+        """
+        It only counts; odd paths go on as before.
+        """
+        shadow = Control(kind=ControlKind.SHADOW, method="GET", path=ORDER, would=ControlKind.CLOSE)
+        routes = render(BASE, [shadow])["virtual_hosts"][0]["routes"]
+
+        assert ODD not in [route.get("name") for route in routes]
 
     def test_throttled_route_keeps_what_the_operator_set(self) -> None:
         """

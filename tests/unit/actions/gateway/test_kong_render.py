@@ -121,6 +121,16 @@ class TestClosed:
         assert {tuple(v) for r in overrides for v in r["headers"].values()} == {("get", "head")}
         assert all("methods" not in route for route in overrides)
 
+    def test_odd_paths_are_closed_with_it(self) -> None:
+        """
+        A service that drops path parameters before it walks reads them as any other path.
+        """
+        overlay = next(o for o in rendered(control()) if "methods" in o.route)
+
+        assert matches(overlay, "/api/x/..;/orders/4001")
+        assert matches(overlay, "/;v=1/api/orders/4001")
+        assert not matches(overlay, "/api/other;v=1/4001")
+
     def test_closed_route_has_every_method(self) -> None:
         """
         Without a method there is nothing to override, and one overlay.

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.gateway.adapters.traefik import TraefikGateway, document
+from actions.gateway.adapters.traefik import TraefikGateway, document, parts
 from actions.gateway.adapters.traefik.callers import Settings
 from actions.gateway.adapters.traefik.matchers import (
     NOBODY,
@@ -95,8 +95,10 @@ def rendered(
 
 
 def routers(*controls: Control, **more: Any) -> dict[str, dict[str, Any]]:
+    """Return those for endpoints."""
     found: dict[str, dict[str, Any]] = rendered(*controls, **more)["routers"]
-    return found
+    odd = parts.name_of("* /;")
+    return {name: router for name, router in found.items() if not name.startswith(odd)}
 
 
 def ending(found: dict[str, dict[str, Any]], end: str) -> dict[str, Any]:
@@ -292,6 +294,17 @@ class TestClose:
         assert closed["service"] == "noop@internal"
         assert "middlewares" not in bare
         assert sorted(json.dumps(r.get("tls")) for r in found.values()) == ["null"] * 2 + ["{}"] * 2
+
+    def test_odd_paths_are_closed_before_all_else(self) -> None:
+        """
+        A service that drops path parameters before it walks reads them as any other path.
+        """
+        found = rendered(control(ControlKind.THROTTLE, rate_per_s=1.0), known=(EXPORT,))["routers"]
+
+        first = max(found.values(), key=lambda router: router["priority"])
+        assert first["service"] == "noop@internal"
+        assert first["middlewares"] == list(parts.CLOSED_BY)
+        assert first["rule"] == "PathRegexp(`/\\.{0,2}(?:;|%3[Bb])`)"
 
     def test_override_of_a_method_is_closed_too(self) -> None:
         """
