@@ -161,7 +161,8 @@ class Gateways:
 
     def _reconcile(self, name: str) -> bool:
         gateway = self.get(name)
-        self._prepare(name)
+        if name in self._unprepared:
+            self._prepare(name)
         try:
             seen = gateway.observe()
         except Unreachable as error:
@@ -175,6 +176,7 @@ class Gateways:
                 self._troubles.tell(self._store, name, elsewhere, wanted=wanted, seen=seen)
             self.converge(name)
             return True
+        self._unprepared.discard(name)  # it runs, so whatever it needed to start is there
         self._converged[name], self._brought[name] = wanted, _ids((*held, *left_out))
         if self._troubles.is_over(name):
             with self._store.begin() as tx:
@@ -185,11 +187,7 @@ class Gateways:
         """Let every gateway that was never set up find what it needs to start. One that cannot be
         helped to it keeps none of the others waiting; it is tried again with each round."""
         for name in self.names:
-            self._unprepared.add(name)
-            try:
-                self._prepare(name)
-            except FiredoorError as error:
-                self._tell(name, GatewayTrouble.STUCK, error)
+            self._prepare(name)
 
     def check(self, name: str) -> str:
         """
@@ -220,8 +218,12 @@ class Gateways:
     # --- inside --------------------------------------------------------------------------------
 
     def _prepare(self, name: str) -> None:
-        if name in self._unprepared:
+        try:
             self._gateways[name].prepare()
+        except FiredoorError as error:
+            self._unprepared.add(name)
+            self._tell(name, GatewayTrouble.STUCK, error)
+        else:
             self._unprepared.discard(name)
 
     def _written(self, name: str, controls: Sequence[Control], writing: Writing) -> str:

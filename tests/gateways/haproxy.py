@@ -56,7 +56,7 @@ class HaproxyRig(Rig):
         """Return the example with its addresses and paths replaced."""
         text = EXAMPLE.read_text()
         for shown, ours in {
-            "/run/haproxy/firedoor.sock": str(self.socket),
+            "/run/haproxy/firedoor.sock group firedoor": str(self.socket),
             "/var/lib/firedoor-haproxy": str(self.maps_dir),
             "/etc/haproxy/jwt.pem": str(self.home / "jwt.pem"),
             "/etc/haproxy/api-keys.map": str(self.home / "api-keys.map"),

@@ -337,6 +337,66 @@ def models_within(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
             yield from models_within(inner)
 
 
+# --- gateways ------------------------------------------------------------------------------------
+
+
+class TestGatewayExamples:
+    """Whoever takes the settings from one example and the gateway's part from the other has the
+    same names in both."""
+
+    def test_the_settings_name_what_the_gateways_have(self, example_settings):
+        """
+        Files, addresses, variables and headers.
+        """
+        named = {
+            ("edge", "envoy.example.yaml"): ("rds_file",),
+            ("legacy", "haproxy.example.cfg"): ("socket", "maps_dir"),
+            ("internal", "nginx.example.conf"): (
+                "own_file",
+                "pid_file",
+                "shadow_log",
+                "api_key_variable",
+                "claim_variables",
+            ),
+            ("shop", "caddy.example.json"): ("server",),
+            ("partners", "traefik-routes.example.yaml"): ("claim_headers", "api_key_header"),
+        }
+        for (gateway, example), keys in named.items():
+            text = text_of(f"deploy/gateways/{example}")
+            for key in keys:
+                value = getattr(example_settings.gateways[gateway], key)
+                for each in value.values() if isinstance(value, dict) else (value,):
+                    assert re.search(rf"(?<![\w-]){re.escape(each)}(?![\w-])", text), (gateway, key)
+
+    def test_addresses_are_the_same(self, example_settings):
+        """
+        Where each is administered, by a name that its certificate has.
+        """
+        traefik = yaml.safe_load(text_of("deploy/gateways/traefik.example.yaml"))
+        routes = yaml.safe_load(text_of("deploy/gateways/traefik-routes.example.yaml"))
+        partners = example_settings.gateways["partners"]
+        api = f"http://{traefik['entryPoints']['api']['address']}"
+        assert (partners.api_url, partners.metrics_url) == (api, f"{api}/metrics")
+        assert traefik["providers"]["file"]["directory"] == str(Path(partners.dynamic_file).parent)
+        assert partners.identity.removesuffix("@file") in routes["http"]["middlewares"]
+
+        admin = json.loads(text_of("deploy/gateways/caddy.example.json"))["admin"]
+        (name,), listen = admin["identity"]["identifiers"], admin["remote"]["listen"]
+        assert example_settings.gateways["shop"].admin_url == f"https://{name}{listen}"
+
+        bootstrap = yaml.safe_load(text_of("deploy/gateways/envoy.example.yaml"))
+        address = bootstrap["admin"]["address"]["socket_address"]
+        admin_url = f"http://{address['address']}:{address['port_value']}"
+        assert example_settings.gateways["edge"].admin_url == admin_url
+
+    def test_the_routes_of_an_operator_are_those_that_are_tried(self):
+        """
+        Base routes as the sandbox has them.
+        """
+        shown = json.loads(text_of("deploy/gateways/envoy-routes.example.json"))
+        assert shown == envoy.base_routes()
+
+
 # --- Slack ---------------------------------------------------------------------------------------
 
 SCOPES: dict[str, set[str]] = {
@@ -560,8 +620,18 @@ class TestRunningIt:
         read_command_line(main.cli, "firedoor", words)
         assert service["User"] == "firedoor"
         assert example_settings.state_dir == f"/var/lib/{service['StateDirectory']}"
-        rds_file = Path(example_settings.gateways["edge"].rds_file)
-        assert service["ReadWritePaths"] == str(rds_file.parent)
+        gateways = example_settings.gateways
+        written = (
+            Path(gateways["edge"].rds_file).parent,
+            Path(gateways["fleet"].snapshot).parent,
+            gateways["legacy"].maps_dir,
+            Path(gateways["internal"].own_file).parent,
+            Path(gateways["internal"].shadow_log).parent,
+            Path(gateways["partners"].dynamic_file).parent,
+            gateways["partners"].drafts,
+        )
+        # One that is missing must not keep the unit from starting.
+        assert {*service["ReadWritePaths"].split()} == {f"-{folder}" for folder in written}
 
     def test_the_image_installs_what_is_locked_and_does_not_run_as_root(self):
         """

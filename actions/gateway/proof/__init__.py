@@ -163,8 +163,11 @@ def _prober(gateway: str, probe: str | None, ctx: Context) -> Prober | Check:
     """Return what to look with; or, that nothing can be seen from outside, as a failed check."""
     try:
         prober = ctx.connection(Prober, probe)
-    except BadInput as error:
-        why = f"not looked at: {error}"
+    except BadInput:
+        missing = (
+            f"no {probe!r} there" if probe else "none there, or several and the step names none"
+        )
+        why = f"not looked at, as a look needs one of `probes` in firedoor.yaml: {missing}"
     else:
         if prober.gateway in (None, gateway):
             return prober

@@ -11,6 +11,7 @@ from bot.action import SILENT, Support, Writing
 from bot.errors import BadInput, ProviderUnreachable
 from bot.model.containment import Containment, Control, ControlKind, subject
 from bot.service.containments import ContainmentDesk
+from bot.service.gateways import Gateways
 from bot.store import SqlStore
 from bot.testing import FakeClock, FakeGateway
 from tests.unit.service.test_containments import IRIS, Desk, held
@@ -248,32 +249,58 @@ class TestNotInForce:
         assert at.desk.get("new") is not None
 
 
+class Unfinished(FakeGateway):
+    """Cannot be prepared for some ``tries``, and gives no answer until it was, unless it
+    ``runs``."""
+
+    def __init__(self, name: str, tries: int, *, runs: bool = False) -> None:
+        super().__init__(name)
+        self.tries, self.down = tries, not runs
+
+    def prepare(self) -> None:
+        self.tries -= 1
+        if self.tries >= 0:
+            raise ProviderUnreachable("The folder cannot be made.")
+        self.down = False
+
+
 class TestPreparing:
+    def gateways(self, tmp_path: Path, *some: FakeGateway) -> Gateways:
+        self.store = SqlStore(f"sqlite:///{tmp_path / 'firedoor.sqlite'}")
+        self.store.migrate()
+        named = {each.name: each for each in some}
+        return ContainmentDesk(self.store, named, FakeClock()).gateways
+
+    def told(self) -> list[str]:
+        with self.store.read() as tx:
+            told = [r.body["what"] for r in tx.records(kind="gateway_drifted")]
+        self.store.close()
+        return told
+
     def test_one_that_cannot_be_prepared_keeps_no_other_waiting(self, tmp_path):
         """
-        Its folder is missing, say. The rest is prepared, and it is tried again with each round.
+        Its folder is missing, say. The rest is prepared, and it is tried again with each round
+        until it is there.
         """
-
-        class Unfinished(FakeGateway):
-            tries = 0
-
-            def prepare(self) -> None:
-                self.tries += 1
-                if self.tries < 3:
-                    raise ProviderUnreachable("The folder cannot be made.")
-
-        edge, west = Unfinished("edge"), Unfinished("west")
-        west.tries = 2
-        store = SqlStore(f"sqlite:///{tmp_path / 'firedoor.sqlite'}")
-        store.migrate()
-        gateways = ContainmentDesk(store, {"edge": edge, "west": west}, FakeClock()).gateways
+        edge, west = Unfinished("edge", 2), Unfinished("west", 0)
+        gateways = self.gateways(tmp_path, edge, west)
 
         gateways.prepare_all()
-        found = [gateways.reconcile("edge") for _ in range(3)]
 
-        assert found == [False, True, True]
-        assert (edge.tries, west.tries) == (3, 3)
-        with store.read() as tx:
-            told = [r.body["what"] for r in tx.records(kind="gateway_drifted")]
-        assert told == ["stuck"]
-        store.close()
+        assert not west.down
+        assert [gateways.reconcile("edge") for _ in range(3)] == [False, True, True]
+        assert edge.tries == -1
+        assert self.told() == ["stuck", "silent"]
+
+    def test_one_that_runs_needs_nothing_to_start(self, tmp_path):
+        """
+        What it once needed is there, so it is kept as ever, and not asked for again.
+        """
+        edge = Unfinished("edge", 9, runs=True)
+        gateways = self.gateways(tmp_path, edge)
+
+        gateways.prepare_all()
+
+        assert [gateways.reconcile("edge") for _ in range(3)] == [True] * 3
+        assert edge.tries == 7
+        assert self.told() == ["stuck"]

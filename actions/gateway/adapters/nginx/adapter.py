@@ -131,8 +131,11 @@ class NginxGateway:
             if not own.exists():
                 with contextlib.suppress(Conflict):  # then another process has just written it
                     self._file.replace(self._rendered(()).encode(), None, None)
-            if self._shadow_log is not None:
+            if self._shadow_log is not None and not self._shadow_log.exists():
                 self._shadow_log.touch()
+                # nginx gives logs to its workers' user when it reopens them. By its group Firedoor
+                # may still empty this one.
+                self._shadow_log.chmod(0o660)
         except OSError as error:
             raise ProviderUnreachable(
                 f"{error.filename} of gateway {self._name} cannot be made ({error.strerror}), and "

@@ -118,6 +118,22 @@ class TestFiles:
         assert version_in(text) == gateway.version_of([])
         assert (tmp_path / "firedoor" / "shadow.log").read_text() == ""
 
+    def test_log_of_shadows_can_be_emptied_once_it_is_the_workers(self, tmp_path: Path) -> None:
+        """
+        nginx gives its logs to the workers' user when they are reopened (USR1): the group may write
+        the one that Firedoor makes. One that is there is left as it is, and needs no right to it.
+        """
+        log = tmp_path / "firedoor" / "shadow.log"
+        gateway = made(tmp_path, shadow_log=log)
+        gateway.prepare()
+        assert log.stat().st_mode & 0o777 == 0o660
+
+        log.chmod(0o640)
+        before = log.stat()
+        gateway.prepare()
+
+        assert (log.stat().st_mode, log.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
     def test_file_that_is_there_stays(self, tmp_path: Path) -> None:
         """
         Preparing again reopens nothing, and what nobody answers for is written for the next start.
