@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 _LETTER = re.compile("[A-Za-z]")
 _OVERRIDE_CARRIERS = ("POST", "PUT", "PATCH")
+_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 _OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 
 
@@ -37,8 +38,13 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
     """
     segments = [segment for segment in path.split("/") if segment]
     found = [Variant(name, method, spelled) for name, spelled in _paths(path, segments)]
+    if method in _WITHOUT_BODY:
+        found += [
+            Variant(name, word, spelled)
+            for name, word, spelled in _malformed(method, path)
+            if spelled
+        ]
     found.append(Variant("another host", method, path, {"Host": "other.invalid"}))
-    found.append(Variant("lower-case method", method.lower(), path))
     if method == "GET":
         found.append(Variant("HEAD", "HEAD", path))
     carrier = next((m for m in _OVERRIDE_CARRIERS if m not in {*methods_there, method}), None)
@@ -54,6 +60,17 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
     return found
 
 
+def _malformed(method: str, path: str) -> list[tuple[str, str, str]]:
+    """Return names, methods and paths of requests that many a server refuses and hangs up on at
+    once. Without a body: to one that is sent it would answer with a reset, not with a status."""
+    return [
+        ("fragment", method, f"{path}#/x"),
+        ("absolute form", method, f"http://other.invalid{path}"),
+        ("no slash at the start", method, path.lstrip("/")),
+        ("lower-case method", method.lower(), path),
+    ]
+
+
 def _paths(path: str, segments: list[str]) -> list[tuple[str, str]]:
     found = [
         ("trailing slash", f"{path}/"),
@@ -67,17 +84,14 @@ def _paths(path: str, segments: list[str]) -> list[tuple[str, str]]:
         ("encoded question mark", f"{path}%3f"),
         ("encoded question mark and more", f"{path}%3f/x"),
         ("encoded hash and more", f"{path}%23/x"),
-        ("fragment", f"{path}#/x"),
         ("dot segment walk", f"/x/..{path}"),
         ("encoded dot segment walk", f"/x/%2e%2e{path}"),
         ("walk past a path parameter from the start", f"/x/..;{path}"),
         ("path parameter in a segment of its own at the start", f"/;v=1{path}"),
         ("double slash at the start", f"/{path}"),
-        ("absolute form", f"http://other.invalid{path}"),
     ]
     if not segments:
         return found
-    found.append(("no slash at the start", path.lstrip("/")))
     last = segments[-1]
     if len(segments) > 1:
         # Between the last two: the further left, the sooner another route than the closed one

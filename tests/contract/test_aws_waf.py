@@ -193,14 +193,14 @@ class TestCapacity:
         """
         The capacity is fixed: what takes more is refused, and what was in force stays.
         """
-        monkeypatch.setattr(AwsWaf, "capacity", 130)
+        monkeypatch.setattr(AwsWaf, "capacity", 140)
         small = AwsWaf(tmp_path)
         try:
             version = small.gateway.converge([CLOSE])
             more = Control(kind=ControlKind.CLOSE, method="GET", path="/api/customers/me")
             written = small.server.writes
 
-            with pytest.raises(ProviderRefused, match=r"197 WCU, .* has 130"):
+            with pytest.raises(ProviderRefused, match=r"210 WCU, .* has 140"):
                 small.gateway.converge([CLOSE, more])
 
             assert (small.gateway.observe(), small.server.writes) == (version, written)

@@ -95,7 +95,7 @@ def _spelled(
     variant: Variant, path: str, target: Target, prober: Prober, via: Via = "gateway"
 ) -> Answer:
     # A method that carries an override needs a body that a handler of its own would refuse.
-    body = target.body if variant.method in SAFE_METHODS else MADE_UP.encode()
+    body = target.body if variant.method.upper() in SAFE_METHODS else MADE_UP.encode()
     headers = {**target.headers, **variant.headers}
     return prober.request(variant.method, path, "owner", via, headers=headers, body=body)
 

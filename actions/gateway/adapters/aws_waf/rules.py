@@ -242,7 +242,9 @@ def _path(path: str) -> Statement:
 
 def _method(methods: Sequence[str], *, with_overrides: bool) -> Statement:
     words = "|".join(re.escape(method) for method in methods)
-    statements = [_regex(f"^(?:{words})$", {"Method": {}}, "NONE")]
+    # Services there are that take a method in any case.
+    folded = re.sub("[A-Z]", lambda letter: f"[{letter[0]}{letter[0].lower()}]", words)
+    statements = [_regex(f"^(?:{folded})$", {"Method": {}}, "NONE")]
     if with_overrides:
         lower = f"(?:^|[^a-z])(?:{words.lower()})(?:[^a-z]|$)"
         statements += [

@@ -47,6 +47,16 @@ class TestVariants:
             "http://other.invalid/api/orders/4001",
         } <= paths
 
+    def test_what_is_malformed_goes_without_a_body(self) -> None:
+        """
+        A server that hangs up on it would else reset the connection, and nothing would be proven.
+        """
+        for method in ("POST", "DELETE"):
+            found = variants(method, PATH, [method])
+
+            assert all(v.path.startswith("/") and "#" not in v.path for v in found)
+            assert all(v.method.isupper() for v in found)
+
     def test_overrides_are_tried_in_lists_too(self) -> None:
         """
         Of several values services take the first, or the last.
