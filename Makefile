@@ -32,7 +32,7 @@ demo: $(READY) ## Run the main job once, by itself, on real parts
 	@$(BIN)/firedoor demo
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY) ## Format, lint, types, import contracts, lock files
 	$(BIN)/ruff format --check .
