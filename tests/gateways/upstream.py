@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -82,6 +83,14 @@ class Tokens:
         return {"keys": [{**public, "kid": "k", "alg": "RS256", "use": "sig"}]}
 
 
+class _Server(ThreadingHTTPServer):
+    """Says nothing of connections that a gateway has dropped."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Upstream:
     """
     A service that forgives more than it should: it takes no notice of a fragment, decodes a path,
@@ -122,7 +131,7 @@ class Upstream:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = _Server(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
