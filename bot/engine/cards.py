@@ -6,6 +6,7 @@ Rule 2: the first step of a shared card that needs its yes leads it. The others 
 Rule 3: when a covered step's turn comes, it is planned anew. The same plan goes on without another
         question; a changed one is asked about by itself.
 Rule 4: one rejection ends the card, for all its steps.
+Rule 5: a step whose plan needs more people than the card asks for is on no card but its own.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def planned(turn: Turn, place: Place, plan: Plan) -> None:
     approval = approval_needed(turn.book, turn.state, place)
     if approval is None or is_approved(current, approval, plan):
         calls.act(turn, place)
-    elif not _joined(turn, place):
+    elif not _joined(turn, place, approval):
         _lead(turn, place, approval)
 
 
@@ -90,14 +91,23 @@ def _stays(turn: Turn, member: Place) -> bool:
     return status is StepStatus.AWAITING_APPROVAL
 
 
-def _joined(turn: Turn, place: Place) -> bool:
-    """Let a step wait on a card that it already stands on; False if there is none."""
+def _joined(turn: Turn, place: Place, approval: Approval) -> bool:
+    """Let a step wait on a card that it already stands on; False if there is none, or if it needs
+    more people by now than that one asks for: then it leaves it."""
     leader = _leader_of(turn, place.key)
     if leader is None:
         return False
+    current = turn.step(leader.key)
+    if approval.required > _approval(turn, leader).required:
+        members, gathering = (
+            tuple(key for key in keys if key != place.key)
+            for keys in (current.members, current.gathering)
+        )
+        turn.set(leader, members=members, gathering=gathering)
+        _ask_if_complete(turn, leader)
+        return False
     turn.set(place, status=StepStatus.AWAITING_APPROVAL, leader=leader.key, asked=True)
     turn.set(place, deadline=None)
-    current = turn.step(leader.key)
     turn.set(leader, gathering=tuple(m for m in current.gathering if m != place.key))
     _ask_if_complete(turn, leader)
     return True

@@ -378,6 +378,42 @@ class TestRule6AGuardedPlanNeedsMorePeople:
 
         assert (ask.step, ask.required) == ("b", 2)
 
+    def test_a_branch_that_needs_more_joins_no_card_that_asks_fewer(self):
+        """
+        Its plan may come while another branch's card waits: it is asked about alone.
+        """
+        card = Approval(groups=("security",), card="all-of-it")
+        both = parallel(change("a", approval=card), change("b", approval=card))
+        run = Rehearsal(book(both))
+        run.planned("a")
+
+        run.planned("b", guarded("b", 2))
+
+        assert (run.of("a").also, run.of("a").required) == ({}, 1)
+        assert run.of("b").required == 2
+        run.asked("a")
+        run.asked("b")
+        run.approved("a", "slack:U1", "security")
+        assert isinstance(run.of("a"), ApplyStep)
+        assert run.status("b") is StepStatus.AWAITING_APPROVAL
+
+    def test_a_plan_that_comes_to_need_more_leaves_the_card(self):
+        """
+        It was on the card with a plan that needed no more; planned anew in its turn, it does.
+        """
+        card = Approval(groups=("security",), card="all-of-it")
+        later = (step("look"), change("b", approval=card))
+        run = Rehearsal(book(parallel(change("a", approval=card), later)))
+        run.planned("a")
+        run.planned("b")
+        run.asked("a")
+        run.applied("look")
+
+        run.planned("b", guarded("b", 2))
+
+        assert run.of("a").also == {}
+        assert run.of("b").required == 2
+
     def test_what_needs_more_by_its_turn_is_asked_again(self):
         """
         An earlier yes to the same plan, by fewer than are needed by now, is not enough.
