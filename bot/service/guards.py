@@ -1,6 +1,6 @@
 """Guard rails: what the settings say no containment may do, whatever a runbook says.
 
-They are looked at when a step is planned, and the first again when it is applied:
+They are looked at when a step is planned, and the first and the last again when it is applied:
 
 - an endpoint that is protected takes no control but a shadow;
 - what would close or restrict more than a part of all requests needs a second approver;
@@ -73,14 +73,18 @@ class GuardRails:
                     f"It is about {brief.share:.0%} of all requests, more than the "
                     f"{self.max_share:.0%} that one approver may decide about."
                 )
-        most = self.max_per_hour_by_alerts
-        if most is not None and (count := by_alerts()) >= most:
+        if self.is_used_up(by_alerts):
             approvers = max(approvers, 1)
             guards.append(
-                f"Alerts have put {count} containments in force within an hour, and may {most}; "
-                "a person decides about this one."
+                f"Alerts have put {by_alerts()} containments in force within an hour, and may "
+                f"{self.max_per_hour_by_alerts}; a person decides about this one."
             )
         return brief.model_copy(update={"guards": tuple(guards), "approvers": approvers})
+
+    def is_used_up(self, by_alerts: Callable[[], int]) -> bool:
+        """Tell whether alerts have done by themselves what they may."""
+        most = self.max_per_hour_by_alerts
+        return most is not None and by_alerts() >= most
 
     @property
     def needs_share(self) -> bool:
