@@ -9,7 +9,7 @@ They are looked at when a step is planned, and the first and the last again when
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from bot.action import ChangeAction, Context
 from bot.errors import NotAllowed
 from bot.model.containment import Control, ControlKind
+from bot.model.endpoint import shape_of
 from bot.model.plan import Brief, Plan
 from bot.ports import Transaction
 
@@ -81,6 +82,11 @@ class GuardRails:
             )
         return brief.model_copy(update={"guards": tuple(guards), "approvers": approvers})
 
+    def unknown(self, endpoints: Iterable[str]) -> list[str]:
+        """Return what is protected and is not among the keys of endpoints."""
+        known = {_spelled(key) for key in endpoints}
+        return [key for key in self.protected if _spelled(key) not in known]
+
     def is_used_up(self, by_alerts: Callable[[], int]) -> bool:
         """Tell whether alerts have done by themselves what they may."""
         most = self.max_per_hour_by_alerts
@@ -89,6 +95,11 @@ class GuardRails:
     @property
     def needs_share(self) -> bool:
         return self.max_share is not None
+
+
+def _spelled(key: str) -> tuple[str, str]:
+    method, _, path = key.partition(" ")
+    return method, shape_of(path)
 
 
 def briefed(

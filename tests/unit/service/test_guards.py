@@ -56,6 +56,28 @@ class TestProtected:
         rails.check(control("GET /api/login"))
         rails.check(control(ORDERS))
 
+    @pytest.mark.parametrize(
+        ("protected", "expected"),
+        [
+            pytest.param(LOGIN, [], id="known"),
+            pytest.param("GET /api/orders/{id}", [], id="by-another-name-of-a-parameter"),
+            pytest.param("post /api/login", ["post /api/login"], id="no-method"),
+            pytest.param("POST /login", ["POST /login"], id="without-its-prefix"),
+        ],
+    )
+    def test_what_is_protected_must_be_known(self, protected, expected):
+        """
+        What the inventory does not have is kept out of no other endpoint's controls.
+        """
+        assert GuardRails(protected=(protected,)).unknown([LOGIN, ORDERS]) == expected
+
+    def test_the_name_of_a_parameter_makes_no_difference(self):
+        """
+        The inventory's spelling need not be that of the settings.
+        """
+        with pytest.raises(NotAllowed):
+            GuardRails(protected=("GET /api/orders/{id}",)).check(control(ORDERS))
+
 
 class TestShare:
     @pytest.mark.parametrize(
