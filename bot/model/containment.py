@@ -91,13 +91,25 @@ class Principal(Frozen):
                 return f"{self.claim}={self.value}"
 
 
+_MAPPED_BITS = 96
+"""Of ``::ffff:203.0.113.7``, before the IPv4 address (RFC 4291, 2.5.5.2)."""
+
+
 def _network(text: str) -> str:
+    wrong = ValueError(f"{text!r} is no IP address or network (203.0.113.7, 10.0.0.0/8)")
+    if "%" in text:
+        # A zone (RFC 4007) is a name on one machine, and may be any text: it would go into
+        # configurations of gateways as it is.
+        raise wrong
     try:
-        return str(ipaddress.ip_network(text, strict=False))
+        network = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is no IP address or network (203.0.113.7, 10.0.0.0/8)"
-        ) from None
+        raise wrong from None
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is not None and network.prefixlen >= _MAPPED_BITS:
+        # Gateways know such a caller by the IPv4 address: a block of this would be of nobody.
+        network = ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS), strict=False)
+    return str(network)
 
 
 def subject(value: str) -> Principal:

@@ -1,6 +1,6 @@
 """Guard rails: what the settings say no containment may do, whatever a runbook says.
 
-They are looked at when a step is planned, and the first again when it is applied:
+They are looked at when a step is planned, and the first and the last again when it is applied:
 
 - an endpoint that is protected takes no control but a shadow;
 - what would close or restrict more than a part of all requests needs a second approver;
@@ -9,7 +9,7 @@ They are looked at when a step is planned, and the first again when it is applie
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from bot.action import ChangeAction, Context
 from bot.errors import NotAllowed
 from bot.model.containment import Control, ControlKind
+from bot.model.endpoint import shape_of
 from bot.model.plan import Brief, Plan
 from bot.ports import Transaction
 
@@ -73,18 +74,32 @@ class GuardRails:
                     f"It is about {brief.share:.0%} of all requests, more than the "
                     f"{self.max_share:.0%} that one approver may decide about."
                 )
-        most = self.max_per_hour_by_alerts
-        if most is not None and (count := by_alerts()) >= most:
+        if self.is_used_up(by_alerts):
             approvers = max(approvers, 1)
             guards.append(
-                f"Alerts have put {count} containments in force within an hour, and may {most}; "
-                "a person decides about this one."
+                f"Alerts have put {by_alerts()} containments in force within an hour, and may "
+                f"{self.max_per_hour_by_alerts}; a person decides about this one."
             )
         return brief.model_copy(update={"guards": tuple(guards), "approvers": approvers})
+
+    def unknown(self, endpoints: Iterable[str]) -> list[str]:
+        """Return what is protected and is not among the keys of endpoints."""
+        known = {_spelled(key) for key in endpoints}
+        return [key for key in self.protected if _spelled(key) not in known]
+
+    def is_used_up(self, by_alerts: Callable[[], int]) -> bool:
+        """Tell whether alerts have done by themselves what they may."""
+        most = self.max_per_hour_by_alerts
+        return most is not None and by_alerts() >= most
 
     @property
     def needs_share(self) -> bool:
         return self.max_share is not None
+
+
+def _spelled(key: str) -> tuple[str, str]:
+    method, _, path = key.partition(" ")
+    return method, shape_of(path)
 
 
 def briefed(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -52,6 +53,9 @@ log = logging.getLogger(__name__)
 
 Step = PlanStep | RunStep | ApplyStep | VerifyStep | UndoStep
 
+BY_ALERT = "alert:"
+"""What the actor begins with of what no person stands behind."""
+
 _PHASE: dict[type, Phase] = {
     PlanStep: "plan",
     RunStep: "run",
@@ -84,6 +88,8 @@ class Performer:
         self._postmortem = postmortem
         self._guards = guards or GuardRails()
         self._threads = CallThreads()
+        self._one_by_alert = threading.Lock()
+        """Held while an alert's containment is counted and made, so that none slips past."""
         self._under_way: dict[tuple[str, str], Call] = {}
         """The calls that have not ended, whoever may still wait for them."""
 
@@ -249,28 +255,49 @@ class Performer:
         *,
         is_asked: bool,
     ) -> Plan:
-        def by_alerts() -> int:
-            with self._store.read() as tx:
-                is_by_alert = tx.run(lease.run_id).run.origin.kind == "alert"
-                return alerts_of_last_hour(tx, self._clock.now()) if is_by_alert else 0
-
+        by_alerts = partial(self._by_alerts, lease.run_id)
         return briefed(plan, action, ctx, self._guards, by_alerts, is_asked=is_asked)
+
+    def _by_alerts(self, run_id: str) -> int:
+        """Count the containments of the last hour that alerts have started; 0 if a person started
+        this run."""
+        with self._store.read() as tx:
+            is_by_alert = tx.run(run_id).run.origin.kind == "alert"
+            return alerts_of_last_hour(tx, self._clock.now()) if is_by_alert else 0
 
     def _apply(
         self, action: ChangeAction[Any], command: ApplyStep, ctx: ActionContext, lease: Lease
     ) -> Event:
         """Apply, if the world is as planned or differs only by this step's own earlier attempt."""
-        if (control := action.holds(command.plan)) is not None:
+        control = action.holds(command.plan)
+        if control is not None:
             self._guards.check(control)
         params = _read(action, command.plan.params)
         observed = action.observe(params, ctx)
         if not action.in_progress(command.plan, observed, ctx):
             now = action.plan(params, observed)
             if now.digest != command.plan.digest:
-                now = self._briefed(now, action, ctx, lease, is_asked=True)
-                return events.PlanDrifted(at=self._clock.now(), step=command.step, plan=now)
+                return self._ask_anew(now, action, command, ctx, lease)
+            if control is not None and command.actor.startswith(BY_ALERT):
+                # Others may have been planned beside it, when there was room for each of them.
+                with self._one_by_alert:
+                    if self._guards.is_used_up(partial(self._by_alerts, lease.run_id)):
+                        return self._ask_anew(now, action, command, ctx, lease)
+                    lease.confirm()
+                    return self._applied(command.step, action.apply(command.plan, ctx))
         lease.confirm()
         return self._applied(command.step, action.apply(command.plan, ctx))
+
+    def _ask_anew(
+        self,
+        plan: Plan,
+        action: ChangeAction[Any],
+        command: ApplyStep,
+        ctx: ActionContext,
+        lease: Lease,
+    ) -> Event:
+        plan = self._briefed(plan, action, ctx, lease, is_asked=True)
+        return events.PlanDrifted(at=self._clock.now(), step=command.step, plan=plan)
 
     def _applied(self, step: str, outcome: Outcome) -> Event:
         return events.Applied(at=self._clock.now(), step=step, outcome=outcome)

@@ -88,6 +88,25 @@ def inventory(settings: Settings) -> dict[str, Endpoint]:
     return found
 
 
+def guard_rails(settings: Settings, endpoints: Mapping[str, Endpoint]) -> GuardRails:
+    """
+    Return the guard rails of the settings.
+
+    Raises:
+        BadInput: A protected endpoint is not in the inventory. A control on a less specific
+            template could then take it along, and a slip in its name would protect nothing.
+    """
+    rails = GuardRails(**settings.guard_rails.model_dump())
+    unknown = rails.unknown(endpoints)
+    if unknown:
+        raise BadInput(
+            f"`guard_rails.protected` names {', '.join(unknown)}, which the inventory does not "
+            "have, so it would protect nothing; nothing was started. Write them as the inventory "
+            "does, with the prefix of `servers` (`POST /api/login`), or add them there."
+        )
+    return rails
+
+
 def runbooks(settings: Settings) -> dict[str, Runbook]:
     return load_folder([Path(folder) for folder in settings.runbooks], actions())
 
@@ -233,7 +252,7 @@ def build(
         endpoints=endpoints,
         desk=desk,
         postmortem=postmortems.desk,
-        guards=GuardRails(**settings.guard_rails.model_dump()),
+        guards=guard_rails(settings, endpoints),
     )
     groups = Groups(settings.groups, settings.people)
     loaded = runbooks(settings)

@@ -26,6 +26,9 @@ class TestPrincipal:
             ("203.0.113.7", "203.0.113.7/32"),
             ("203.0.113.7/24", "203.0.113.0/24"),
             ("2001:DB8::1", "2001:db8::1/128"),
+            ("::ffff:203.0.113.7", "203.0.113.7/32"),
+            ("::FFFF:203.0.113.0/120", "203.0.113.0/24"),
+            ("::/0", "::/0"),
         ],
     )
     def test_a_network_has_one_spelling(self, written, kept):
@@ -34,7 +37,18 @@ class TestPrincipal:
         """
         assert ip(written).value == kept
 
-    @pytest.mark.parametrize("text", ["", "everybody", "10.0.0.1/33", "10.0.0.1 or 1"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "everybody",
+            "10.0.0.1/33",
+            "10.0.0.1 or 1",
+            "fe80::1%eth0",
+            "fe80::1%x 1; } server { listen 81; } geo $y {",
+            "fe80::1%x} or true or ip.src in {192.0.2.1",
+        ],
+    )
     def test_what_is_no_address_is_refused(self, text):
         """
         A typing error blocks nobody, and is said.

@@ -56,6 +56,28 @@ class TestProtected:
         rails.check(control("GET /api/login"))
         rails.check(control(ORDERS))
 
+    @pytest.mark.parametrize(
+        ("protected", "expected"),
+        [
+            pytest.param(LOGIN, [], id="known"),
+            pytest.param("GET /api/orders/{id}", [], id="by-another-name-of-a-parameter"),
+            pytest.param("post /api/login", ["post /api/login"], id="no-method"),
+            pytest.param("POST /login", ["POST /login"], id="without-its-prefix"),
+        ],
+    )
+    def test_what_is_protected_must_be_known(self, protected, expected):
+        """
+        What the inventory does not have is kept out of no other endpoint's controls.
+        """
+        assert GuardRails(protected=(protected,)).unknown([LOGIN, ORDERS]) == expected
+
+    def test_the_name_of_a_parameter_makes_no_difference(self):
+        """
+        The inventory's spelling need not be that of the settings.
+        """
+        with pytest.raises(NotAllowed):
+            GuardRails(protected=("GET /api/orders/{id}",)).check(control(ORDERS))
+
 
 class TestShare:
     @pytest.mark.parametrize(
@@ -127,12 +149,34 @@ steps:
 """
 
 
+STORM = """
+id: storm
+name: Storm
+summary: Closes endpoints side by side.
+severity: sev2
+owners: [oncall]
+inputs: {}
+triggers:
+  - source: alertmanager
+    if: "{{ alert.labels.alertname == 'Storm' }}"
+    inputs: {}
+    auto: [a, b, c]
+steps:
+  - parallel:
+      - {id: a, uses: gateway.close, with: {endpoint: GET /a}, ttl: 1h, on_failure: stop}
+      - {id: b, uses: gateway.close, with: {endpoint: GET /b}, ttl: 1h, on_failure: stop}
+      - {id: c, uses: gateway.close, with: {endpoint: GET /c}, ttl: 1h, on_failure: stop}
+    on_failure: stop
+"""
+
+
 class Guarded:
     """A service with guard rails, and runs of one runbook."""
 
     def __init__(self, folder: Path, **rails: Any) -> None:
         actions = [Close(), Shadow()]
-        book = load(BOOK, "contain.yaml", {action.name: action for action in actions})
+        by_name = {action.name: action for action in actions}
+        books = [load(BOOK, "contain.yaml", by_name), load(STORM, "storm.yaml", by_name)]
         endpoints = {
             key: Endpoint(method=key.partition(" ")[0], path=key.partition(" ")[2])
             for key in (LOGIN, ORDERS, "GET /a", "GET /b", "GET /c")
@@ -140,7 +184,7 @@ class Guarded:
         self.world = World(
             folder,
             actions=actions,
-            runbooks=[book],
+            runbooks=books,
             endpoints=endpoints,
             groups={"oncall": ["U0SAM", "U0IRIS", "U0TARIQ"]},
             guards=GuardRails(**rails),
@@ -204,6 +248,21 @@ class TestInARun:
         assert third is StepStatus.AWAITING_APPROVAL
         at.by_alert(ORDERS)
         assert len(at.world.gateway.controls) == 3
+
+    def test_steps_side_by_side_close_no_more_than_that(self, guarded):
+        """
+        All of them are planned before any is applied; so what alerts may is looked at again then.
+        """
+        at = guarded(max_per_hour_by_alerts=2)
+        labels = {"alertname": "Storm"}
+        alert = Alert(source="alertmanager", fingerprint="f", starts_at=START, labels=labels)
+
+        run_id = at.world.service.incidents.take_alert(alert).run_id
+
+        state = at.world.service.reports.state(run_id)
+        statuses = [state.step(each).status for each in "abc"]
+        assert len(at.world.gateway.controls) == 2
+        assert statuses.count(StepStatus.AWAITING_APPROVAL) == 1
 
     def test_a_persons_runs_do_not_count(self, guarded):
         """
