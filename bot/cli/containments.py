@@ -83,13 +83,12 @@ def lift(ctx: click.Context, containment: str) -> None:
             console.print(f"{containment} is lifted; the serving process converges the gateway.")
             return
         with driving_lock(settings_of(ctx)):
-            answers = [service.desk.gateways.reconcile(name) for name in gateways]
-            reached = all(answers)
-    if not reached:
+            left = [name for name in gateways if not service.desk.gateways.reconcile(name)]
+    if left:
         raise ProviderUnreachable(
-            f"{containment} is lifted, but its gateway could not be brought there; it still holds "
-            "the old controls. `firedoor doctor` says why. Start `firedoor serve`, which goes on "
-            "trying."
+            f"{containment} is lifted, but gateway {', '.join(left)} could not be brought there "
+            "and holds the old controls still. `firedoor doctor` says why. Start `firedoor serve`, "
+            "which goes on trying."
         )
     console.print(f"{containment} is lifted, and the gateway reports it.")
 

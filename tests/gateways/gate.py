@@ -65,7 +65,7 @@ class Gate(Upstream):
         return super().route(method, request, body)
 
     def _asked(self, method: str, request: BaseHTTPRequestHandler) -> Asked:
-        path = unquote(request.path.partition("?")[0]).replace("\\", "/").lower()
+        path = unquote(request.path.partition("?")[0].partition("#")[0]).replace("\\", "/").lower()
         parts: list[str] = []
         for part in (each.partition(";")[0].rstrip("\x00?") for each in path.split("/")):
             if part == "..":
@@ -77,11 +77,16 @@ class Gate(Upstream):
         if token:
             subject = jwt.decode(token, options={"verify_signature": False}).get("sub")
         # Whatever the service makes of them: a gateway cannot know.
-        overrides = [v.upper() for k, v in request.headers.items() if k.lower() in OVERRIDE_HEADERS]
+        overrides = [
+            word.strip().upper()
+            for name, value in request.headers.items()
+            if name.lower() in OVERRIDE_HEADERS
+            for word in value.split(",")
+        ]
         number = sum(1 for each in self.paths_by_client if each == request.client_address) + 1
         self.paths_by_client.append(request.client_address)
         return Asked(
-            method=overrides[0] if overrides else method,
+            method=next((o for o in overrides if o != request.command), request.command),
             path="/" + "/".join(parts),
             spelled=request.path,
             source=request.client_address[0],

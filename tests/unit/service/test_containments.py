@@ -560,9 +560,9 @@ class TestDrift:
         with monkeypatch.context() as patch:
             patch.setattr(at.store, "begin", lambda: full())
             with pytest.raises(StoreUnavailable):
-                at.desk.reconcile_all()
+                at.reconcile()
 
-        at.desk.reconcile_all()
+        at.reconcile()
 
         assert at.kinds() == ["gateway_drifted"]
 
@@ -577,7 +577,7 @@ class TestDrift:
         at.desk.hold(held())
         monkeypatch.setattr(at.edge, "version_of", silent)
 
-        assert at.desk.reconcile("edge") is False
+        assert at.desk.gateways.reconcile("edge") is False
         assert at.kinds()[-1] == "gateway_drifted"
 
     def test_a_gateway_where_it_should_be_is_left_alone(self, at):
@@ -638,7 +638,7 @@ class TestWriting:
 
         assert (at.edge.writes, at.edge.controls) == (0, ())
         assert at.kinds() == ["containment_held"]
-        at.desk.catch_up()
+        at.catch_up()
         assert at.paths() == ["/api/orders"]
         assert "gateway_drifted" not in at.kinds()
 
@@ -672,9 +672,8 @@ class TestWriting:
         at.desk.release(["c1"], IRIS)
         before = at.kinds()
 
-        for round_ in ("reconcile_all", "catch_up"):
-            with pytest.raises(LeaseLost):
-                getattr(self.desk_that_loses(at, after), round_)()
+        with pytest.raises(LeaseLost):
+            self.desk_that_loses(at, after).gateways.reconcile("edge")
 
         assert at.kinds() == before
         assert (at.edge.writes, at.paths()) == (1, ["/api/orders"])
@@ -712,7 +711,7 @@ class TestWriting:
 
         assert at.desk.in_force("edge") == (held(),)
         assert at.paths() == []
-        at.desk.catch_up()
+        at.catch_up()
         assert at.paths() == ["/api/orders"]
 
     def test_what_was_displaced_is_journaled_without_secrets(self, at):
@@ -731,7 +730,7 @@ class TestWriting:
             "gateway": "edge",
             "wanted": at.edge.observe(),
             "seen": None,
-            "displaced": True,
+            "what": "replaced",
             "message": "The gateway was edited and brought back: a route with [redacted] in it",
         }
         assert words == (

@@ -277,7 +277,7 @@ class TestHandOver:
         """
         office.custody.hand_over(HELD.id, "U0IRIS", SAM)
         office.custody.extend(HELD.id, "2h", SAM)
-        office.desk.catch_up()
+        office.desk.gateways.reconcile("edge")
 
         assert office.gateway.writes == 1
 
@@ -289,7 +289,7 @@ class TestLift:
         """
         assert office.custody.lift(HELD.id, IRIS) == ["edge"]
         assert office.gateway.controls == (HELD.control,)
-        office.desk.catch_up()
+        office.desk.gateways.reconcile("edge")
 
         assert office.gateway.controls == ()
 
