@@ -422,7 +422,8 @@ class TestRoutes:
         proof = Close().verify(plan, ctx)
 
         assert failed(proof) == []
-        assert not re.search(r"\b400\b", " ".join(check.seen for check in proof.checks))
+        refused = [c.name for c in proof.checks if re.search(r"\b400\b", c.seen)]
+        assert [name for name in refused if not re.search("fragment|no slash", name)] == []
         for path in (
             "/api%2forders/4001",
             "/api/orders%2F%2f4001",

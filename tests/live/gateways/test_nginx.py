@@ -266,7 +266,8 @@ class TestSpelling:
         began = time.monotonic()
 
         assert rig.status(f"{ORDER}{';' * 7000}") == 503
-        assert rig.status(f"/api/orders/{';' * 2000}/{';' * 2000}/{';' * 2000}/y") == 404
+        long = f"x{';' * 2000}"
+        assert rig.status(f"/api/orders/{long}/{long}/{long}/y") == 404
 
         assert time.monotonic() - began < 3.0
 

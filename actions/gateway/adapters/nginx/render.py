@@ -159,9 +159,8 @@ def _endpoints(defined: Definitions, operator: Operator, rules: Sequence[Rules])
     # is enough, whatever it says.
     override = defined.map("firedoor_override", _OVERRIDES, [(quoted(""), "")], "+")
     fold = "~*" if operator.folds_case else "~"
-    # A backslash is a slash to some services, and nothing is in a path that means well by it.
     for name, path, regex_of, odd in (
-        ("firedoor_decoded", "$uri", decoded_regex, rf"~{ODD_SEGMENT}|\\"),
+        ("firedoor_decoded", "$uri", decoded_regex, f"~{ODD_SEGMENT}"),
         ("firedoor_sent", "$request_uri", path_regex, f"~^[^?]*{ODD_SEGMENT}"),
     ):
         entries = [(quoted(odd), _UNSURE)] if hold_back(rules) else []
