@@ -157,9 +157,10 @@ class AwsApiGateway:
             before = self._reported(stage)
             if before == wanted.version:
                 return wanted.version
+            is_edited = before.endswith("edited")
+            kept = keep(self._kept_dir, self._name, stage.own_part()) if is_edited else ""
             self._bring(wanted, stage, writing)
-            if before.endswith("edited"):
-                kept = keep(self._kept_dir, self._name, stage.own_part())
+            if kept:
                 writing.displaced(
                     f"What Firedoor holds at stage {self._stage_name} of gateway {self._name} had "
                     f"been changed by another hand and was replaced; {kept}."
