@@ -94,7 +94,8 @@ class Support:
     ``why`` says what it cannot; ``nearest`` is the rung of the ladder that it can do instead.
     ``best_effort`` is true of a limit that its maker calls approximate: it slows callers down, and
     is never a block. ``own_status`` is the status that callers get if the gateway can only give an
-    answer of its own, without Firedoor's body and mark.
+    answer of its own, without Firedoor's body and mark. ``wider`` says, as a sentence, what else
+    the control would do there, so that whoever approves it knows.
     """
 
     ok: bool
@@ -102,6 +103,7 @@ class Support:
     nearest: ControlKind | None = None
     best_effort: bool = False
     own_status: int | None = None
+    wider: str = ""
 
 
 @dataclass(frozen=True)

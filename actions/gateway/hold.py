@@ -76,6 +76,8 @@ class _Hold(ChangeAction[HP]):
             observed["best_effort"] = True
         if support.own_status is not None:
             observed["own_status"] = support.own_status
+        if support.wider:
+            observed["wider"] = support.wider
         return observed
 
     def plan(self, params: HP, observed: Any) -> Plan:
@@ -90,6 +92,8 @@ class _Hold(ChangeAction[HP]):
         )
         if "own_status" in observed:
             limit += f" It answers {observed['own_status']} by itself, without Firedoor's body."
+        if "wider" in observed:
+            limit += f" {observed['wider']}"
         every = "every method of " if params.scope == "route" else ""
         _, _, path = params.endpoint.partition(" ")
         endpoint = f"{every}{path if every else params.endpoint}"

@@ -73,6 +73,17 @@ class Rules:
         return (self.method, "HEAD") if self.method == "GET" else (self.method,)
 
     @property
+    def without_counts(self) -> Rules:
+        """Whom it refuses alone, without limit and shadows: what holds of a request that is of
+        another method, and says that it is of this one (`OVERRIDE_HEADERS`)."""
+        return replace(self, rate_per_s=None, shadows=())
+
+    @property
+    def refuses_some(self) -> bool:
+        """Whether some callers are refused, and not all."""
+        return not self.closed and bool(self.blocked or self.allowed)
+
+    @property
     def name(self) -> str:
         """In words of the ladder: ``throttle+block GET /orders/{id}``."""
         words = [

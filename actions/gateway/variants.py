@@ -50,7 +50,8 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
     carrier = next((m for m in _OVERRIDE_CARRIERS if m not in {*methods_there, method}), None)
     if carrier is not None:
         found += [
-            Variant(f"{carrier} with {name}", carrier, path, {name: method}) for name in _OVERRIDES
+            Variant(f"{carrier} with {name}", carrier, path, {name: method})
+            for name in (*_OVERRIDES, *(each.replace("-", "_") for each in _OVERRIDES))
         ]
         found += [
             Variant(f"{carrier} with {value} in {name}", carrier, path, {name: value})

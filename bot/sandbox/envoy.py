@@ -164,6 +164,8 @@ def _listener(files: EnvoyFiles, port: int, jwks: Mapping[str, Any]) -> dict[str
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
         "use_remote_address": True,
+        # To many services x_http_method_override is x-http-method-override.
+        "common_http_protocol_options": {"headers_with_underscores_action": "DROP_HEADER"},
         "access_log": [_access_log(files.access_log)],
         "rds": {"route_config_name": ROUTES_NAME, "config_source": _watched(files.rds_file)},
         "http_filters": _filters(jwks),

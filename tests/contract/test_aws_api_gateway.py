@@ -133,6 +133,13 @@ class TestKeys:
         with pytest.raises(ProviderRefused, match="0 API keys"):
             api.gateway.converge([block("partner")])
 
+    def test_whoever_approves_it_reads_how_wide_it_is(self, api: AwsApi) -> None:
+        """
+        The plan names one endpoint; a key that is switched off is refused everywhere.
+        """
+        assert "every endpoint of every API" in api.gateway.supports(block("partner-7")).wider
+        assert api.gateway.supports(throttle(ORDER)).wider == ""
+
     def test_operator_must_allow_it(self, api: AwsApi) -> None:
         """
         A key is disabled as a whole, so it is declared unsupported unless the settings say so.

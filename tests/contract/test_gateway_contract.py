@@ -309,6 +309,22 @@ class TestOthers:
         assert len(told) == 1
         assert "replaced" in told[0] or "brought back" in told[0]
 
+    def test_an_edit_of_our_part_is_kept_before_it_is_replaced(self, subject, two):
+        """
+        A process that is killed in between leaves nobody's work lost.
+        """
+        folder = subject.arguments().get("kept_dir") or subject.arguments().get("set_aside")
+        if folder is None:
+            pytest.skip("it keeps edits elsewhere")
+        subject.gateway.converge(two)
+        before = set(folder.rglob("*"))
+        subject.edit_ours()
+
+        killed_after_write(subject, two)
+
+        kept = [p for p in folder.rglob("*.other-*") if p not in before]
+        assert kept, [path.name for path in folder.rglob("*")]
+
 
 class TestDown:
     def test_it_is_unreachable_and_takes_the_set_when_it_is_back(self, subject, two):

@@ -64,8 +64,11 @@ def walked(path: str) -> list[str]:
 
 
 def overridden(headers: Message) -> str | None:
-    """Return the method that a request says it is of: the last word of any such header."""
-    values = [v for name in OVERRIDES for v in headers.get_all(name, [])]
+    """Return the method that a request says it is of: the last word of any such header. As in CGI,
+    an underscore in its name is a hyphen."""
+    spelled = {name: name.replace("_", "-").lower() for name in headers}
+    names = [name for name, meant in spelled.items() if meant in map(str.lower, OVERRIDES)]
+    values = [v for name in names for v in headers.get_all(name, [])]
     return values[-1].split(",")[-1].strip().upper() if values else None
 
 
@@ -97,7 +100,7 @@ class Upstream:
     drops path parameters, walks, folds slashes, and obeys method overrides, also those in a list. A
     spelling that gets past the gateway reaches it.
 
-    ``reached`` holds method and path of what arrived at the order endpoint, as it was written.
+    ``reached`` holds method and path of what arrived at the order endpoints, as it was written.
     """
 
     def __init__(self, port: int, tokens: Tokens) -> None:
@@ -185,7 +188,8 @@ class Upstream:
             case ["api", "customers", "me"]:
                 return 200, {}, {"x-resource-owner": subject}
             case ["api", "orders", order]:
-                if request.headers.get("User-Agent") != DIRECT_AGENT:
+                is_there = method in ("GET", "HEAD", "DELETE")
+                if is_there and request.headers.get("User-Agent") != DIRECT_AGENT:
                     self.reached.append((request.command, request.path))
                 return self._order(method, order, subject)
         return 404, {}, {}

@@ -10,6 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from actions.gateway.rules import OVERRIDE_HEADERS
 from bot.model.answers import CLOSED, MARK_HEADER, REFUSED, THROTTLED, ControlAnswer
 from bot.model.containment import ANY_METHOD, Control, ControlKind, Principal, PrincipalKind
 from bot.model.containment import subject as subject_is
@@ -183,6 +184,19 @@ class TestBlock:
         assert rig.status("/api/orders", "mallory") == 200
 
         is_free(rig)
+
+    @pytest.mark.parametrize("header", OVERRIDE_HEADERS)
+    def test_method_override_is_no_way_around(self, rig: Rig, header: str) -> None:
+        """
+        Who is refused may not write another method, and mean this one by a header that the service
+        obeys; others may.
+        """
+        holding(rig, ControlKind.BLOCK, principals=(subject_is("c-mallory"),))
+        meant = {header: "GET"}
+
+        assert rig.request("POST", ORDER, "mallory", headers=meant).status == 403
+        assert rig.request("POST", ORDER, headers=meant).status == 200
+        assert rig.request("POST", ORDER, "mallory").status == 405
 
     def test_forged_token_frames_nobody(self, rig: Rig) -> None:
         """

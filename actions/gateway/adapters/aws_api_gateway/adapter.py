@@ -40,6 +40,11 @@ _DEPLOYS = (
     "deployed yet, and API Gateway does not tell whether there is one; AWS WAF before it can"
 )
 
+_EVERYWHERE = (
+    "API Gateway can only disable the key as a whole: its holder is refused at every endpoint of "
+    "every API that asks for it."
+)
+
 
 class AwsApiGateway:
     """
@@ -106,7 +111,7 @@ class AwsApiGateway:
         kinds = {principal.kind for principal in control.principals}
         if control.kind is ControlKind.BLOCK and kinds == {PrincipalKind.API_KEY}:
             if self._disable_api_keys:
-                return Support(ok=True, own_status=REFUSED.status)
+                return Support(ok=True, own_status=REFUSED.status, wider=_EVERYWHERE)
             why = "an API key can only be disabled as a whole, and that is not allowed here"
             return Support(
                 ok=False,
@@ -157,9 +162,10 @@ class AwsApiGateway:
             before = self._reported(stage)
             if before == wanted.version:
                 return wanted.version
+            is_edited = before.endswith("edited")
+            kept = keep(self._kept_dir, self._name, stage.own_part()) if is_edited else ""
             self._bring(wanted, stage, writing)
-            if before.endswith("edited"):
-                kept = keep(self._kept_dir, self._name, stage.own_part())
+            if kept:
                 writing.displaced(
                     f"What Firedoor holds at stage {self._stage_name} of gateway {self._name} had "
                     f"been changed by another hand and was replaced; {kept}."

@@ -181,9 +181,9 @@ class AwsWafGateway:
             listed = list_sets(self._waf, self._name, self._own)
             self._refuse_unfit(rendered, group, listed)
             arns = self._make_sets(rendered, group, listed, writing)
+            kept = keep(self._kept_dir, self._name, vars(group)) if group.is_edited else ""
             self._update(rendered, group, arns, writing)
-            if group.is_edited:
-                kept = keep(self._kept_dir, self._name, vars(group))
+            if kept:
                 writing.displaced(
                     f"Rule group {self._own.name} of gateway {self._name} had been changed by "
                     f"another hand and was replaced; {kept}. Make lasting changes in the web ACL."

@@ -95,7 +95,9 @@ def render(rules: Sequence[Rules], zone: Zone) -> list[Rule]:
     for rule in [rule for rule in rules if not rule.closed]:
         where = _endpoint(rule, rules, zone, overrides=False)
         if refused := _refused(rule, zone):
-            found.append(_blocking(rule, f"{where} and ({' or '.join(refused)})", REFUSED))
+            # Whom a method refuses it refuses also if they mean it by a header.
+            meant = _endpoint(rule, rules, zone, overrides=True)
+            found.append(_blocking(rule, f"{meant} and ({' or '.join(refused)})", REFUSED))
         if rule.rate_per_s is not None:
             found.append(_limiting(rule, where, rule.rate_per_s, zone))
     for each in found:

@@ -66,6 +66,9 @@ class Report:
 
         refusals: What nodes refused last, by node id, unless they have acknowledged it since.
 
+        clashing: Ids that several nodes seem to have: they take each other's streams, and only
+            one of them is known at a time.
+
         awaited: Ids of nodes that had a stream before the listener was started anew, and have
             not come back yet. They are not waited for for ever.
     """
@@ -75,6 +78,7 @@ class Report:
     nodes: Mapping[str, Node] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     awaited: tuple[str, ...] = ()
+    clashing: tuple[str, ...] = ()
 
     def refused(self, version: str) -> dict[str, str]:
         """Return why nodes refuse a version, by node id."""
@@ -91,6 +95,7 @@ class Report:
             for node, each in sorted(self.nodes.items())
             if each.version != version
         }
+        found |= dict.fromkeys(self.clashing, "is the id of several nodes: give each its own")
         found |= dict.fromkeys(self.awaited, "is not back since Firedoor's start")
         gone = [node for node in expected if node not in self.nodes and node not in found]
         return found | dict.fromkeys(gone, "is not connected")
@@ -231,4 +236,5 @@ def _report_in(content: bytes) -> Report:
             for name, each in found["refusals"].items()
         },
         awaited=tuple(found["awaited"]),
+        clashing=tuple(found.get("clashing", ())),
     )

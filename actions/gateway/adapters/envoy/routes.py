@@ -87,6 +87,15 @@ def _fronted(
         )
     own: list[dict[str, Any]] = host.get("routes", [])
     front = [route for rule in ordered for route in _routes(rule, own, api_key_header)]
+    # Behind all others: they are of other methods, which may be held themselves.
+    front += [
+        _narrowed(route, rule.without_counts, api_key_header, override)
+        for rule in ordered
+        if rule.refuses_some and rule.methods
+        for override in OVERRIDE_HEADERS
+        for route in own
+        if _may_serve(route, rule.path)
+    ]
     if hold_back(ordered):
         odd = regex_header(":path", f"[^?]*{ODD_SEGMENT}.*", fold=False)
         front.insert(0, _closed("odd paths", {"prefix": "/", "headers": [odd]}))
@@ -130,13 +139,23 @@ def _closed(name: str, match: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _narrowed(route: Mapping[str, Any], rules: Rules, api_key_header: str | None) -> dict[str, Any]:
-    """Return a copy of an operator's route for this endpoint only, with the controls on it."""
+def _narrowed(
+    route: Mapping[str, Any],
+    rules: Rules,
+    api_key_header: str | None,
+    override: str | None = None,
+) -> dict[str, Any]:
+    """Return a copy of an operator's route for this endpoint only, with the controls on it.
+
+    Args:
+        override: The header by which a request says that it is of the endpoint's method.
+    """
     narrowed = copy.deepcopy(dict(route))
     match = narrowed.setdefault("match", {})
+    method = [_matches(":method", rules.methods)] if rules.methods else []
     match["headers"] = [
         *match.get("headers", []),
-        *([_matches(":method", rules.methods)] if rules.methods else []),
+        *(method if override is None else [_overrides(override, rules.methods)]),
         *_path_headers(rules.path, fold=match.get("case_sensitive") is False),
     ]
     name = f"firedoor {rules.name}"

@@ -6,11 +6,18 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from actions.gateway.adapters.envoy.rendering import ROUTE_CONFIGURATION
 from actions.gateway.adapters.envoy.reports import Node, Refusal, Report, Stamp
+
+CLASHES = 3
+CLASH_S = 120.0
+"""So many streams of one node id that took the place of a live one, within so many seconds, are of
+several nodes. One or two are of a node whose connection broke without a word; Envoy tries again
+within 30 s at most."""
 
 MAX_TEXT = 300
 """Characters that are kept of what a node says."""
@@ -82,10 +89,18 @@ class Streams:
             others were in force before.
 
         awaited: Ids of nodes that had a stream before a restart.
+
+        now_s: A clock that only goes on.
     """
 
-    def __init__(self, before: Callable[[], Routes | None], awaited: tuple[str, ...] = ()) -> None:
-        self._before = before
+    def __init__(
+        self,
+        before: Callable[[], Routes | None],
+        awaited: tuple[str, ...] = (),
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._before, self._now_s = before, now_s
+        self._clashes: dict[str, list[float]] = {}
         self._awaited = dict.fromkeys(awaited)
         self._nodes: dict[str, Stream] = {}
         self._refusals: dict[str, Refusal] = {}
@@ -159,6 +174,7 @@ class Streams:
             },
             refusals=dict(self._refusals),
             awaited=tuple(self._awaited),
+            clashing=tuple(node for node in self._nodes if self._is_clashing(node)),
         )
 
     # --- inside --------------------------------------------------------------------------------
@@ -174,7 +190,13 @@ class Streams:
         self._nodes[stream.node] = stream
         self._awaited.pop(stream.node, None)
         if earlier is not None:
+            last = self._clashes.get(stream.node, [])
+            self._clashes[stream.node] = [*last, self._now_s()][-CLASHES:]
             earlier.end(f"Another stream of node {stream.node} has come, from {stream.peer}.")
+
+    def _is_clashing(self, node: str) -> bool:
+        times = self._clashes.get(node, [])
+        return len(times) == CLASHES and self._now_s() - times[0] <= CLASH_S
 
     def _answered(self, stream: Stream, request: Request) -> str | None:
         """Take the answer to what was sent last; return what is wrong with it."""

@@ -137,9 +137,10 @@ class OwnObjectGateway(ABC):
                 return wanted
             if spec is not None:
                 self._refuse_unfit(controls)
+            is_edited = seen is not None and _is_edited(seen)
+            kept = keep(self._kept_dir, self._name, seen) if is_edited else ""
             self._write(spec, seen, writing)
-            if seen is not None and _is_edited(seen):
-                kept = keep(self._kept_dir, self._name, seen)
+            if kept:
                 writing.displaced(
                     f"{self._place.kind} {self._object_name} of gateway {self._name} had been "
                     f"changed by another hand and was replaced; {kept}. Make lasting changes in an "

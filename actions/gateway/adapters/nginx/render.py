@@ -134,6 +134,7 @@ def _body(operator: Operator, rules: Sequence[Rules]) -> str:
     contained = {f"r{n}": rule for n, rule in enumerate(rules, 1) if rule.is_contained}
     if contained:
         _endpoints(defined, operator, rules)
+    contained |= dict(_meant(rules).values())
     callers = _Callers(defined, operator)
     early, late = _verdicts(callers, contained)
     _answer(defined, "firedoor_answer", early)
@@ -158,9 +159,8 @@ def _endpoints(defined: Definitions, operator: Operator, rules: Sequence[Rules])
     # is enough, whatever it says.
     override = defined.map("firedoor_override", _OVERRIDES, [(quoted(""), "")], "+")
     fold = "~*" if operator.folds_case else "~"
-    # A backslash is a slash to some services, and nothing is in a path that means well by it.
     for name, path, regex_of, odd in (
-        ("firedoor_decoded", "$uri", decoded_regex, rf"~{ODD_SEGMENT}|\\"),
+        ("firedoor_decoded", "$uri", decoded_regex, f"~{ODD_SEGMENT}"),
         ("firedoor_sent", "$request_uri", path_regex, f"~^[^?]*{ODD_SEGMENT}"),
     ):
         entries = [(quoted(odd), _UNSURE)] if hold_back(rules) else []
@@ -176,6 +176,7 @@ def _calls(rules: Sequence[Rules]) -> list[tuple[str, str, str]]:
     """Return an expression for the methods, the template, and the rule's id, in the order in which
     they are to be tried. A known endpoint with no control has the id of no rule."""
     ids = {id(rule): f"r{n}" if rule.is_contained else "" for n, rule in enumerate(rules, 1)}
+    meant = _meant(rules)
     found = []
     for template, of_one_path in groupby(rules, key=lambda rule: rule.path):
         group = list(of_one_path)
@@ -187,6 +188,28 @@ def _calls(rules: Sequence[Rules]) -> list[tuple[str, str, str]]:
             methods = "|".join(map(re.escape, rule.methods))
             call = rf"(?:{methods})\+?" if methods else "[^ ]+"
             found.append((call, template, ids[id(rule)]))
+        if template in meant:
+            found.append((r"[^ ]+\+", template, meant[template][0]))
+    return found
+
+
+def _meant(rules: Sequence[Rules]) -> dict[str, tuple[str, Rules]]:
+    """Return by template an id and a rule for requests of methods that have none, but may be taken
+    for one that refuses some callers, by a header: it refuses these callers too."""
+    found: dict[str, tuple[str, Rules]] = {}
+    for template, of_one_path in groupby(rules, key=lambda rule: rule.path):
+        some = [rule for rule in of_one_path if rule.refuses_some and rule.methods]
+        if some:
+            blocked = {principal for rule in some for principal in rule.blocked}
+            found[template] = (
+                f"m{len(found) + 1}",
+                Rules(
+                    method="+",
+                    path=template,
+                    blocked=tuple(sorted(blocked, key=str)),
+                    allowed=tuple(group for rule in some for group in rule.allowed),
+                ),
+            )
     return found
 
 

@@ -45,7 +45,7 @@ def odd_rule() -> str:
     return _path_rule(ODD_SEGMENT)
 
 
-def request_rule(rules: Rules, but: Iterable[Rules] = ()) -> str:
+def request_rule(rules: Rules, but: Iterable[Rules] = (), *, is_meant: bool = False) -> str:
     """
     Return the rule for requests to an endpoint.
 
@@ -54,11 +54,13 @@ def request_rule(rules: Rules, but: Iterable[Rules] = ()) -> str:
     Args:
         but: Endpoints that its template would match, too, and that are others all the same; those
             in their plain spelling only.
+
+        is_meant: For requests of other methods alone that one of its own stands for.
     """
     parts = [_path_rule(path_regex(rules.path))]
     if rules.methods:
-        either = [f"Method({quoted(method)})" for method in rules.methods]
-        if rules.closed:
+        either = [] if is_meant else [f"Method({quoted(method)})" for method in rules.methods]
+        if rules.closed or is_meant:
             words = "|".join(map(re.escape, rules.methods))
             value = quoted(rf"(?i)(?:^|[^A-Za-z])(?:{words})(?:[^A-Za-z]|$)")
             either += [f"HeaderRegexp({quoted(name)}, {value})" for name in OVERRIDE_HEADERS]

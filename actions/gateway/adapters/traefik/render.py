@@ -79,8 +79,15 @@ def render(
         }
         if rule.closed:
             _close(made, rule, front, operators.listeners)
-        else:
-            _hold(made, rule, front, operators, settings)
+            continue
+        fronts = {"at": front}
+        if rule.refuses_some and rule.methods:
+            # Behind all others: they are of other methods, which may be held themselves.
+            fronts["meant"] = {
+                "rule": request_rule(rule, others, is_meant=True),
+                "priority": _lowest(contained) + position,
+            }
+        _hold(made, rule, fronts, operators, settings)
     return {
         "routers": made.routers,
         "middlewares": made.middlewares | parts.common_middlewares(),
@@ -98,7 +105,7 @@ class _Objects:
 
 
 def _check(contained: Sequence[Rules], operators: Operators, settings: Settings) -> None:
-    lowest = FIRST_PRIORITY - 2 * len(contained)
+    lowest = _lowest(contained)
     for route in operators.routes:
         if not route.parents and route.priority >= lowest:
             raise BadInput(
@@ -117,6 +124,11 @@ def _check(contained: Sequence[Rules], operators: Operators, settings: Settings)
     headers = {settings.header_of(each) for each in named} - {None}
     if settings.identity is not None and headers:
         check_hands_over(operators, settings.identity, sorted(map(str, headers)))
+
+
+def _lowest(contained: Sequence[Rules]) -> int:
+    """Return the lowest priority of Firedoor's routers."""
+    return FIRST_PRIORITY - 3 * len(contained)
 
 
 def _principals(rules: Rules) -> list[Principal]:
@@ -151,23 +163,29 @@ def _close(
 def _hold(
     made: _Objects,
     rules: Rules,
-    front: dict[str, Any],
+    fronts: dict[str, dict[str, Any]],
     operators: Operators,
     settings: Settings,
 ) -> None:
-    """Make the routers of an endpoint that is not closed."""
+    """
+    Make the routers of an endpoint that is not closed.
+
+    Args:
+        fronts: Rule and priority of each way into it, by a word for the router's name.
+    """
     copied = _copied(rules, operators)
     roots = [route for route in copied.values() if not route.parents]
     outside = _only_from(made, rules, settings)
     for listener in sorted({each for route in roots for each in route.listeners}):
-        made.routers[_name(rules, "at", _slug(listener))] = {
-            **front,
-            **_at(listener),
-            **({"middlewares": outside} if outside else {}),
-        }
+        for word, front in fronts.items():
+            made.routers[_name(rules, word, _slug(listener))] = {
+                **front,
+                **_at(listener),
+                **({"middlewares": outside} if outside else {}),
+            }
     leaves: dict[tuple[str, bool], list[str]] = {}
     for name, route in copied.items():
-        made.routers[name] = _copy(rules, route, copied)
+        made.routers[name] = _copy(rules, route, copied, fronts)
         if route.service is not None:
             knows = settings.identity is not None and operators.passes(route, settings.identity)
             leaves.setdefault((route.service, knows), []).append(name)
@@ -192,11 +210,14 @@ def _copied(rules: Rules, operators: Operators) -> dict[str, Route]:
     return {_copy_name(rules, name): route for name, route in sorted(found.items())}
 
 
-def _copy(rules: Rules, route: Route, copied: dict[str, Route]) -> dict[str, Any]:
+def _copy(
+    rules: Rules, route: Route, copied: dict[str, Route], fronts: Iterable[str]
+) -> dict[str, Any]:
     above = [_copy_name(rules, parent) for parent in route.parents]
     above = [each for each in above if each in copied]
     return {
-        "parentRefs": above or [_name(rules, "at", _slug(each)) for each in route.listeners],
+        "parentRefs": above
+        or [_name(rules, word, _slug(each)) for word in fronts for each in route.listeners],
         "rule": route.rule,
         "priority": route.priority,
         **({"ruleSyntax": route.rule_syntax} if route.rule_syntax else {}),

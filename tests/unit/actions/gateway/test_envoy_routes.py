@@ -205,7 +205,7 @@ class TestRender:
         """
         All blocked principals of an endpoint are in one route, each by its exact subject.
         """
-        (route,) = added(block("b"), block("a"), block("b"))
+        route, *meant = added(block("b"), block("a"), block("b"))
 
         policy = route["typed_per_filter_config"][BLOCK_FILTER]["rbac"]["rules"]
         principals = policy["policies"]["firedoor"]["principals"]
@@ -214,6 +214,21 @@ class TestRender:
             for p in principals
         ]
         assert (policy["action"], exact) == ("DENY", ["a", "b"])
+        names = [each["match"]["headers"][0]["name"] for each in meant]
+        assert names == ["x-http-method-override", "x-http-method", "x-method-override"]
+        assert all(each["typed_per_filter_config"].keys() == {BLOCK_FILTER} for each in meant)
+
+    def test_override_opens_no_closed_method(self) -> None:
+        """
+        A POST that says it is a blocked GET is a POST first.
+        """
+        post = Control(kind=ControlKind.CLOSE, method="POST", path="/api/{any}/{order_id}")
+
+        names = [route["name"] for route in added(block(), post)]
+
+        meant = "firedoor block GET /api/orders/{order_id} (api)"
+        assert names.index("firedoor close POST /api/{any}/{order_id}") < len(names) - 3
+        assert names[-3:] == [meant] * 3
 
     def test_closing_beats_and_the_lowest_rate_wins(self) -> None:
         """

@@ -74,6 +74,36 @@ def joined(streams: Streams, node: str = "edge-1") -> Peer:
     return peer
 
 
+class TestOneIdOfSeveralNodes:
+    def test_they_are_found_by_taking_each_others_streams(self) -> None:
+        """
+        Only one of them is known at a time: what it has says nothing of the others.
+        """
+        moment = [0.0]
+        streams = Streams(lambda: None, now_s=lambda: moment[0])
+        streams.offer(routes("v1"))
+        for _ in range(3):
+            joined(streams).takes()
+            moment[0] += 10.0
+        assert streams.report().lacking("v1", ()) == {}
+
+        joined(streams).takes()
+
+        (said,) = streams.report().lacking("v1", ()).values()
+        assert said == "is the id of several nodes: give each its own"
+        moment[0] += 121.0
+        assert streams.report().lacking("v1", ()) == {}
+
+    def test_one_that_comes_back_after_a_break_is_one(self, streams: Streams) -> None:
+        """
+        Its earlier stream may not have ended yet.
+        """
+        for _ in range(2):
+            joined(streams).takes()
+
+        assert streams.report().lacking("v1", ("edge-1",)) == {}
+
+
 class TestPush:
     def test_node_gets_the_routes_once(self, streams: Streams) -> None:
         """

@@ -211,3 +211,16 @@ def test_lift_of_one_of_two_still_finds_the_close(place: Place) -> None:
     assert failed(action.verify(plan, ctx)) == []
     place.front.status = 0
     assert failed(action.verify(plan, ctx)) != []
+
+
+def test_plan_says_what_else_a_control_would_do() -> None:
+    """
+    Where a gateway cannot hold it to the endpoint, people read that before they approve it.
+    """
+    wider = "Its holder is refused everywhere."
+    observed = {"gateway": "edge", "controls": [], "wider": wider}
+
+    plan = Close().plan(Close().read_params({"endpoint": ORDER}), observed)
+
+    assert wider in plan.summary
+    assert plan.before["wider"] == wider

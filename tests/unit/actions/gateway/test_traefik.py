@@ -347,10 +347,13 @@ class TestHold:
         at = ending(found, "at-web")
         assert (at["entryPoints"], at["priority"]) == (["web"], FIRST_PRIORITY)
         assert at["middlewares"][0] == "firedoor-answer-outside"
-        (name,) = (name for name in found if name.endswith("at-web"))
-        copied = next(r for r in found.values() if r.get("parentRefs") == [name])
+        meant = ending(found, "meant-web")
+        assert meant["middlewares"] == at["middlewares"]
+        assert meant["priority"] < at["priority"]
+        above = [name for name in found if name.endswith(("at-web", "meant-web"))]
+        copied = next(r for r in found.values() if r.get("parentRefs") == above)
         assert copied == {
-            "parentRefs": [name],
+            "parentRefs": above,
             "rule": "PathPrefix(`/api/`)",
             "priority": 19,
             "middlewares": ["auth@file"],
