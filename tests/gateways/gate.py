@@ -80,7 +80,7 @@ class Gate(Upstream):
         overrides = [
             word.strip().upper()
             for name, value in request.headers.items()
-            if name.lower() in OVERRIDE_HEADERS
+            if name.lower().replace("_", "-") in OVERRIDE_HEADERS
             for word in value.split(",")
         ]
         number = sum(1 for each in self.paths_by_client if each == request.client_address) + 1

@@ -47,7 +47,8 @@ class Wide(TraefikRig):
     def static(self) -> str:
         static = yaml.safe_load(super().static())
         web = static["entryPoints"]["web"]
-        del web["http"]
+        # Without it a caller may say which method is meant by a header of another spelling.
+        web["http"] = {"aliasHeadersStrategy": web["http"]["aliasHeadersStrategy"]}
         web["forwardedHeaders"] = {"trustedIPs": ["127.0.0.1/32"]}
         static["entryPoints"]["secure"] = {
             "address": f"127.0.0.1:{self.tls_port}",
