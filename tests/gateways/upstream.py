@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -87,7 +89,26 @@ class Tokens:
 
 
 class _Server(ThreadingHTTPServer):
-    """Says nothing of connections that a gateway has dropped."""
+    """Says nothing of connections that a gateway has dropped. Once closed it answers on none: a
+    gateway keeps connections, on which the threads of a plain server would go on."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().close_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for each in tuple(self._open):
+            with contextlib.suppress(OSError):  # its thread may be about to close it
+                each.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -207,9 +228,11 @@ class Upstream:
         return 200, {"token": self.tokens.make(given["username"], jti=str(self.logins))}, {}
 
     def _order(self, method: str, order: str, subject: str) -> tuple[int, Any, Mapping[str, str]]:
+        if method not in ("GET", "HEAD", "DELETE"):
+            return 405, {}, {}
         if not order.isdigit():
             return 422, {}, {}
-        if method not in ("GET", "HEAD"):
+        if method == "DELETE":
             return 405, {}, {}
         if self.checks_owner and subject != "c-owner":
             return 403, {}, {}

@@ -192,7 +192,7 @@ class TestClose:
         proof = action.verify(plan, ctx)
 
         assert not proof.ok
-        assert "No connection of kind Prober" in seen(proof, "a look from outside")
+        assert "needs one of `probes`" in seen(proof, "a look from outside")
 
     def test_long_template_fits_into_envoy(self, edge: EnvoyRig) -> None:
         """
@@ -387,7 +387,7 @@ class TestLift:
 
         found = failed(action.verify(plan, ctx))
 
-        assert any("answers again" in line and "503" in line for line in found)
+        assert any("answers again" in line and "503" in line for line in found), found
         edge.upstream = type(edge.upstream)(edge.upstream_port, edge.tokens)
 
 

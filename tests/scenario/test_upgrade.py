@@ -119,7 +119,7 @@ def test_what_was_in_force_stays_in_force(upgraded: Company) -> None:
         (held,) = tx.containments(in_force=True)
     upgraded.clock.set(held.expires_at + timedelta(seconds=1))
 
-    upgraded.world.service.tick()
+    upgraded.world.service.desk.expire_due()
 
     with upgraded.world.store.read() as tx:
         assert tx.containments(in_force=True) == []

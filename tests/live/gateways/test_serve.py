@@ -4,7 +4,6 @@ other hands' edits, to an open one."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,9 +23,10 @@ ONE_ROUND_S = RECONCILE_S + 5.0
 
 
 @pytest.fixture(params=rig_params())
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    """A gateway that is not started yet, and that nobody but the real program writes to."""
-    made = BY_KIND[request.param](tmp_path / request.param)
+def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A gateway that is not started yet, and that nobody but the real program writes to. Its
+    folder has a short name: paths of UNIX sockets are at most 97 characters long."""
+    made = BY_KIND[request.param](tmp_path_factory.mktemp("g") / request.param)
     assert isinstance(made, Rig)
     made.leave()
     yield made

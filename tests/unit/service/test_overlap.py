@@ -269,6 +269,7 @@ class Overlap(RuleBasedStateMachine):
         self.clock.advance(minutes=minutes)
         left = {i: k for i, k in self.known.items() if k.expires_at > self.clock.now()}
         ended = self.desk.expire_due()
+        self.follow()
         assert {each.id for each in ended} == self.known.keys() - left.keys()
         self.known = left
         if ended:
@@ -276,15 +277,15 @@ class Overlap(RuleBasedStateMachine):
 
     @rule()
     def catch_up(self) -> None:
-        """The keeper looks for what others changed in the store."""
-        self.desk.catch_up()
+        """The keeper finds what others changed in the store."""
+        self.follow()
         if not self.gateway.down:
             self.is_behind = False
 
     @rule()
     def reconcile(self) -> None:
         """The keeper looks at the gateway itself."""
-        self.desk.reconcile_all()
+        self.desk.gateways.reconcile("edge")
         if not self.gateway.down:
             self.is_behind = False
             assert self.gateway.edited == ""
@@ -300,6 +301,11 @@ class Overlap(RuleBasedStateMachine):
     @rule(count=st.integers(1, 2))
     def others_write(self, count: int) -> None:
         self.gateway.conflicts = count
+
+    def follow(self) -> None:
+        """Do what the keeper of a gateway does twice a second."""
+        if self.desk.gateways.is_behind("edge"):
+            self.desk.gateways.reconcile("edge")
 
     def reaching(self, call: Callable[[], None]) -> None:
         """Do what waits for the gateway; while that is away, the keeper makes it good later."""
