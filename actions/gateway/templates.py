@@ -117,17 +117,26 @@ def path_regex(template: str, *, backtracking: bool = False) -> str:
     return path_regexes(template, backtracking=backtracking)[0]
 
 
-def decoded_regex(template: str, *, backtracking: bool = False) -> str:
+def _decoded(text: str) -> str:
+    return re.escape(unquote_to_bytes(text).decode("utf-8", "replace"))
+
+
+def decoded_regex(
+    template: str, *, backtracking: bool = False, spelled: Callable[[str], str] = _decoded
+) -> str:
     """
     Return an RE2 and PCRE expression for a path that the gateway has decoded wholly.
 
     A parameter whose text held an encoded slash does not match it any more: look at the path as
     it was sent too (`path_regex`). For ``backtracking`` see `path_regexes`.
+
+    Args:
+        spelled: Makes an expression of a literal text, for engines that want it another way.
     """
     segments = segments_of(template)
     if not segments:
         return "/" + _CUT
-    parts = ["/" + _segment(segment, "[^/]+", _decoded, backtracking) for segment in segments]
+    parts = ["/" + _segment(segment, "[^/]+", spelled, backtracking) for segment in segments]
     return "".join(parts) + "/?" + _CUT
 
 
@@ -135,10 +144,6 @@ def literal(text: str) -> str:
     """Return an expression that matches a text as it is sent, in both spellings of what may be
     percent-encoded."""
     return "".join(_byte(byte) for byte in unquote_to_bytes(text))
-
-
-def _decoded(text: str) -> str:
-    return re.escape(unquote_to_bytes(text).decode("utf-8", "replace"))
 
 
 def _segment(

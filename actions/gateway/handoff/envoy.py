@@ -16,9 +16,11 @@ from actions.gateway.adapters.envoy.routes import (
     POLICY,
     SIZE_LIMIT,
     any_of,
-    header_to_add,
+    closed_route,
     limiting,
     negated,
+    odd_paths,
+    overriding,
     regex_header,
 )
 from actions.gateway.handoff.cases import (
@@ -30,10 +32,9 @@ from actions.gateway.handoff.cases import (
     by_kind,
     left_out,
 )
-from actions.gateway.handoff.texts import yaml_text
+from actions.gateway.handoff.texts import ODD_PATHS, yaml_text
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules
 from actions.gateway.templates import literal, path_regexes
-from bot.model.answers import CLOSED
 from bot.model.containment import PrincipalKind
 
 MOST_MATCHES = 64
@@ -65,22 +66,23 @@ def render(draft: Draft) -> Rendered:
             limited.append((case, matches))
     filters = [_refusing(draft, refused)] if refused else []
     filters += [_limiting(draft, limited)] if limited else []
+    if routes or filters:
+        routes.insert(0, odd_paths())
     document = {
         **({"routes": routes} if routes else {}),
         **({"http_filters": filters} if filters else {}),
     }
     if not document:
         return Rendered("", (), tuple(unsupported))
-    return Rendered(yaml_text(document), _how(bool(routes), bool(filters)), tuple(unsupported))
+    return Rendered(yaml_text(document), _how(bool(filters)), tuple(unsupported))
 
 
-def _how(has_routes: bool, has_filters: bool) -> tuple[str, ...]:
-    lines = []
-    if has_routes:
-        lines += [
-            "`routes`: put these in front of the routes of every virtual host; Envoy takes the",
-            "first that matches.",
-        ]
+def _how(has_filters: bool) -> tuple[str, ...]:
+    lines = [
+        "`routes`: put these in front of the routes of every virtual host; Envoy takes the",
+        "first that matches.",
+        *ODD_PATHS,
+    ]
     if has_filters:
         lines += [
             "`http_filters`: put these into the listener's http_filters, after jwt_authn (which",
@@ -91,7 +93,8 @@ def _how(has_routes: bool, has_filters: bool) -> tuple[str, ...]:
     return (
         *lines,
         "The listener must make every spelling of a path one before: normalize_path,",
-        "merge_slashes, path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT.",
+        "merge_slashes, path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT; and drop headers",
+        "with underscores (headers_with_underscores_action), or a method override gets by.",
     )
 
 
@@ -117,7 +120,7 @@ def _matches(case: Case) -> list[list[Matcher]]:
             continue
         found += [[_but(method) if each.any_but else method, *path] for path in paths]
         if case.rules.closed and not each.any_but:
-            asked = [_words(header, each.methods, fold=True) for header in OVERRIDE_HEADERS]
+            asked = [overriding(header, each.methods) for header in OVERRIDE_HEADERS]
             found += [[override, *path] for override in asked for path in paths]
     return found
 
@@ -134,8 +137,8 @@ def _path(template: str) -> list[Matcher]:
     ]
 
 
-def _words(header: str, words: Sequence[str], *, fold: bool = False) -> Matcher:
-    return regex_header(header, "|".join(map(literal, words)), fold)
+def _words(header: str, words: Sequence[str]) -> Matcher:
+    return regex_header(header, "|".join(map(literal, words)), fold=False)
 
 
 def _but(matcher: Matcher) -> Matcher:
@@ -146,12 +149,7 @@ def _but(matcher: Matcher) -> Matcher:
 
 
 def _closing(case: Case, headers: list[Matcher]) -> dict[str, Any]:
-    return {
-        "name": f"firedoor {case.rules.name}",
-        "match": {"prefix": "/", "headers": headers},
-        "direct_response": {"status": CLOSED.status, "body": {"inline_string": CLOSED.body}},
-        "response_headers_to_add": [header_to_add(*each) for each in CLOSED.headers.items()],
-    }
+    return closed_route(case.rules.name, {"prefix": "/", "headers": headers})
 
 
 def _where(matches: Iterable[list[Matcher]]) -> Matcher:

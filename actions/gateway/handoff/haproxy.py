@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind
-from actions.gateway.handoff.texts import decoded_regex, one_line, raw_regex
+from actions.gateway.handoff.texts import ODD_PATHS, decoded_regex, one_line, raw_regex
 from actions.gateway.rules import OVERRIDE_HEADERS
+from actions.gateway.templates import ODD_SEGMENT
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.containment import Principal, PrincipalKind
 
@@ -29,6 +30,9 @@ LONGEST_MS = 1_000_000_000
 KEY, CLAIM = "txn.caller_key", "txn.caller_"
 """Where Firedoor's example configuration keeps the name of a checked key, and verified claims."""
 
+# To many services x_http_method_override is x-http-method-override.
+_OVERRIDES = (*OVERRIDE_HEADERS, *(name.replace("-", "_") for name in OVERRIDE_HEADERS))
+
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 _WORDS = 32
@@ -40,7 +44,7 @@ def render(draft: Draft) -> Rendered:
     contained = draft.contained()
     if not contained:
         return Rendered("", ())
-    lines = [FRONTEND, *_choosing(draft)]
+    lines = [FRONTEND, *_odd(draft), *_choosing(draft)]
     lines += [line for case in contained for line in _acting(draft, case)]
     limited = [case for case in contained if case.rules.rate_per_s is not None]
     if limited:
@@ -55,6 +59,7 @@ def _how(has_tables: bool, told: Sequence[str]) -> tuple[str, ...]:
         "Part 1: put it into the frontend (HAProxy 2.4 or newer, built with PCRE), after the rules",
         "that make paths one (normalize-uri: percent-decode-unreserved, path-merge-slashes,",
         "path-strip-dot, path-strip-dotdot) or set the caller's address, before all others.",
+        *ODD_PATHS,
     ]
     if told:
         names = ", ".join(sample[4 : sample.index(")")] for sample in told)
@@ -76,6 +81,21 @@ def _how(has_tables: bool, told: Sequence[str]) -> tuple[str, ...]:
 # --- which endpoint ------------------------------------------------------------------------------
 
 
+def _odd(draft: Draft) -> list[str]:
+    """Close what services may read as a path of any template, and what has no slash at its begin:
+    HAProxy sees no path in it, while some services do. OPTIONS has ``*``."""
+    odd, usual = f"firedoor_{draft.tag}_odd", f"firedoor_{draft.tag}_usual"
+    return [
+        "",
+        f"    acl {odd} path -m reg -- {quoted(ODD_SEGMENT)}",
+        f"    acl {odd} path,url_dec -m reg -- {quoted(ODD_SEGMENT)}",
+        _answering(CLOSED, odd),
+        f"    acl {usual} path -m beg -- /",
+        f"    acl {usual} method -m str -- OPTIONS",
+        _answering(CLOSED, f"!{usual}"),
+    ]
+
+
 def _choosing(draft: Draft) -> list[str]:
     lines = []
     for case in draft.cases:
@@ -95,7 +115,7 @@ def _choosing(draft: Draft) -> list[str]:
             if rules.closed:
                 lines += [
                     f"    acl {name}_method req.hdr({header}) -m str -i -- {methods}"
-                    for header in OVERRIDE_HEADERS
+                    for header in _OVERRIDES
                 ]
             wanted += f" {name}_method"
         lines += [

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
+from actions.gateway.adapters.kong import paths as kong_paths
 from actions.gateway.handoff.cases import (
     Case,
     Draft,
@@ -27,7 +28,7 @@ from actions.gateway.handoff.cases import (
     place,
 )
 from actions.gateway.handoff.kong_paths import CannotKeepOut, path_regex
-from actions.gateway.handoff.texts import one_line, yaml_text
+from actions.gateway.handoff.texts import ODD_PATHS, one_line, yaml_text
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules
 from bot.model.answers import CLOSED, REFUSED, THROTTLED
 from bot.model.containment import Principal, PrincipalKind
@@ -73,6 +74,9 @@ def render(draft: Draft) -> Rendered:
             # decK puts the value in before it reads the YAML.
             route = f'${{{{ env "{name}" }}}}'
             plugins += [{"name": p.pop("name"), "route": route, **p, "tags": [TAG]} for p in found]
+    if routes:
+        odd = {"paths": [kong_paths.ODD_PATHS]}
+        routes.append(_terminating(f"firedoor-{draft.tag}-odd-paths", odd))
     document: dict[str, Any] = {
         **({"routes": routes} if routes else {}),
         **({"plugins": plugins} if plugins else {}),
@@ -95,6 +99,7 @@ def _how(has_routes: bool, variables: Sequence[tuple[str, Case]]) -> tuple[str, 
             "Kong takes the route that matches by the most kinds of attributes. If yours for these",
             "paths have hosts, headers or snis, add the same to the routes here; else yours are",
             "taken, and nothing is closed. Try a request after the deploy.",
+            *ODD_PATHS,
         ]
     if variables:
         lines += ["Set before the sync, or write in its place:"]

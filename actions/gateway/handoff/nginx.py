@@ -11,8 +11,16 @@ import math
 from collections.abc import Iterable, Sequence
 
 from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind, place
-from actions.gateway.handoff.texts import decoded_regex, exactly, literal_bytes, one_line, raw_regex
+from actions.gateway.handoff.texts import (
+    ODD_PATHS,
+    decoded_regex,
+    exactly,
+    literal_bytes,
+    one_line,
+    raw_regex,
+)
 from actions.gateway.rules import OVERRIDE_HEADERS
+from actions.gateway.templates import ODD_SEGMENT
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.containment import Principal, PrincipalKind
 
@@ -37,7 +45,8 @@ def render(draft: Draft) -> Rendered:
         return Rendered("", ())
     limited = [case for case in contained if case.rules.rate_per_s is not None]
     numbered = [f"# Endpoint {c.number}: {one_line(c.rules.name)}" for c in draft.cases]
-    lines = [HTTP, *numbered, *_overrides(draft), *_endpoints(draft), *_verdict(draft)]
+    lines = [HTTP, *numbered, *_odd(draft), *_overrides(draft), *_endpoints(draft)]
+    lines += _verdict(draft)
     lines += [line for case in limited for line in _zone(draft, case)]
     lines += ["", SERVER, *_answers(draft), *_limits(draft, limited)]
     named = [p for c in contained for group in (c.rules.blocked, *c.rules.allowed) for p in group]
@@ -55,6 +64,7 @@ def _how(has_limits: bool, has_keys: bool) -> tuple[str, ...]:
     lines = [
         "Part 1: put it into http { }. Part 2: put it into the server { } of the API, before any",
         "other if, rewrite or return of it.",
+        *ODD_PATHS,
     ]
     if has_keys:
         lines += [
@@ -71,6 +81,18 @@ def _how(has_limits: bool, has_keys: bool) -> tuple[str, ...]:
 
 
 # --- http: which endpoint ------------------------------------------------------------------------
+
+
+def _odd(draft: Draft) -> list[str]:
+    """Return maps that tell what services may read as a path of any template, by the decoded path
+    and by the one that was sent: some segments are gone from either."""
+    name = f"{_var(draft)}_odd"
+    decoded = [(f"~{ODD_SEGMENT}", CLOSED.mark)]
+    sent = [(f"~^[^?]*{ODD_SEGMENT}", CLOSED.mark)]
+    return [
+        *_map("$uri", f"{name}_decoded", '""', decoded),
+        *_map("$request_uri", name, f"{name}_decoded", sent),
+    ]
 
 
 def _overrides(draft: Draft) -> list[str]:
@@ -202,20 +224,23 @@ def _rounded(case: Case) -> list[str]:
 
 
 def _answers(draft: Draft) -> list[str]:
-    closed = any(case.rules.closed for case in draft.contained())
-    refused = any(case.rules.blocked or case.rules.allowed for case in draft.contained())
-    lines = []
-    for answer, needed in ((CLOSED, closed), (REFUSED, refused)):
-        if needed:
-            path = f"/.firedoor/{draft.tag}/{answer.mark}"
-            lines += [
-                f"if ({_var(draft)}_gets = {answer.mark}) {{ rewrite ^ {path} last; }}",
-                f"location = {path} {{",
-                "    internal;",
-                *_answering(answer),
-                "}",
-            ]
+    closed, refused = (f"/.firedoor/{draft.tag}/{each.mark}" for each in (CLOSED, REFUSED))
+    lines = [_rewriting(f"{_var(draft)}_odd", CLOSED, closed)]
+    if any(case.rules.closed for case in draft.contained()):
+        lines.append(_rewriting(f"{_var(draft)}_gets", CLOSED, closed))
+    lines += _location(closed, CLOSED)
+    if any(case.rules.blocked or case.rules.allowed for case in draft.contained()):
+        lines.append(_rewriting(f"{_var(draft)}_gets", REFUSED, refused))
+        lines += _location(refused, REFUSED)
     return lines
+
+
+def _rewriting(variable: str, answer: ControlAnswer, path: str) -> str:
+    return f"if ({variable} = {answer.mark}) {{ rewrite ^ {path} last; }}"
+
+
+def _location(path: str, answer: ControlAnswer) -> list[str]:
+    return [f"location = {path} {{", "    internal;", *_answering(answer), "}"]
 
 
 def _limits(draft: Draft, limited: Sequence[Case]) -> list[str]:

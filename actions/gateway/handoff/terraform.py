@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_kind, place
 from actions.gateway.handoff.hcl import Block, Item, Reference
-from actions.gateway.handoff.texts import decoded_regex, literal_bytes, raw_regex
+from actions.gateway.handoff.texts import ODD_PATHS, decoded_regex, literal_bytes, raw_regex
 from actions.gateway.rules import OVERRIDE_HEADERS
+from actions.gateway.templates import ODD_SEGMENT
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.containment import Principal, PrincipalKind
 
@@ -59,6 +60,9 @@ def render(draft: Draft) -> Rendered:
                 used.add(THROTTLED.mark)
     if not acting:
         return Rendered("", (), tuple(unsupported))
+    odd = _matches(Block("uri_path"), ODD_SEGMENT, "URL_DECODE")
+    acting.insert(0, _blocking("odd-paths", odd, CLOSED))
+    used.add(CLOSED.mark)
     rules = [_labelling(draft, case) for case in draft.cases] + acting
     group = _group(draft, rules, [a for a in (CLOSED, REFUSED, THROTTLED) if a.mark in used])
     blocks = ["\n".join(block.lines()) for block in (*sets, group)]
@@ -72,6 +76,7 @@ def _how(draft: Draft) -> tuple[str, ...]:
         f"arn = {_resource('aws_wafv2_rule_group', draft)}.arn. For CloudFront, every scope is",
         '"CLOUDFRONT". A limit is near what it says, and not exact: it slows callers down, and is',
         "no block. Addresses are those that AWS WAF sees.",
+        *ODD_PATHS,
     )
 
 

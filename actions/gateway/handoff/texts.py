@@ -7,19 +7,25 @@ line of what can be seen; as data each format quotes them in its own way.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import yaml
 
+from actions.gateway import templates
 from actions.gateway.desk import describe
-from actions.gateway.templates import PARAMETER, literal, segments_of
 from bot.model.containment import Containment
 
 MOST_CHARACTERS = 300
 """Of one text of others in a comment."""
+
+ODD_PATHS = (
+    "Paths with a segment of nothing but a parameter (/;v=1, /..;), which servlet containers read",
+    "as another path, are answered as closed, as Firedoor answers them.",
+)
+"""Says what `templates.ODD_SEGMENT` is for."""
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~/")
 
@@ -81,43 +87,17 @@ def head(
 
 
 def raw_regex(template: str, *, backtracking: bool = False) -> str:
-    """
-    Return a PCRE for a whole path as it was sent, with its query if it has one. Printable ASCII.
-
-    It matches what `templates.path_regex` does.
-
-    Args:
-        backtracking: For an engine that backtracks, and knows atomic groups: the time it takes is
-            linear in the path's length, whoever wrote the path.
-    """
-    parts = [f"/{_segment(s, '[^/?]+', literal, backtracking)}" for s in segments_of(template)]
-    return f"^{''.join(parts)}/?(?:\\?.*)?$" if parts else "^/(?:\\?.*)?$"
+    """Return a PCRE for a whole path as it was sent, with its query if it has one: that of
+    `templates.path_regex`. Printable ASCII."""
+    return f"^{templates.path_regex(template, backtracking=backtracking)}$"
 
 
 def decoded_regex(template: str, *, backtracking: bool = False) -> str:
-    """
-    Return a PCRE for a whole path that was decoded, byte by byte. Printable ASCII.
-
-    It matches what `templates.decoded_regex` does; each byte that could be of the configuration's
-    language or of its expressions is in hexadecimal. For ``backtracking`` see `raw_regex`.
-    """
-    parts = [f"/{_segment(s, '[^/]+', literal_bytes, backtracking)}" for s in segments_of(template)]
-    return f"^{''.join(parts)}/?$" if parts else "^/$"
-
-
-def _segment(
-    segment: str, parameter: str, spelled: Callable[[str], str], backtracking: bool
-) -> str:
-    """Path parameters (``;v=1``) are named only where a parameter of the template does not take
-    them anyway: named twice, each semicolon could be of either."""
-    first, *others = map(spelled, PARAMETER.split(segment))
-    matrix = "(?:;[^/?]*+)?" if backtracking else "(?:;[^/?]*)?"
-    if not others:
-        return first + matrix
-    *between, last = others
-    # Where a text between two parameters comes first is as good a place as any other one.
-    passed = [f"(?>{parameter}?{text})" if backtracking else parameter + text for text in between]
-    return first + "".join(passed) + parameter + last + (matrix if last else "")
+    """Return a PCRE for a whole path that was decoded, byte by byte: that of
+    `templates.decoded_regex`. Printable ASCII; each byte that could be of the configuration's
+    language or of its expressions is in hexadecimal."""
+    whole = templates.decoded_regex(template, spelled=literal_bytes, backtracking=backtracking)
+    return f"^{whole}$"
 
 
 def literal_bytes(text: str) -> str:

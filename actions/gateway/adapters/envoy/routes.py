@@ -97,8 +97,7 @@ def _fronted(
         if _may_serve(route, rule.path)
     ]
     if hold_back(ordered):
-        odd = regex_header(":path", f"[^?]*{ODD_SEGMENT}.*", fold=False)
-        front.insert(0, _closed("odd paths", {"prefix": "/", "headers": [odd]}))
+        front.insert(0, odd_paths())
     return {**host, "routes": front + own}
 
 
@@ -126,11 +125,20 @@ def _routes(
     wanted: list[list[dict[str, Any]]] = [[]]
     if rules.methods:
         wanted = [[_matches(":method", rules.methods)]]
-        wanted += [[_overrides(header, rules.methods)] for header in OVERRIDE_HEADERS]
-    return [_closed(rules.name, {"prefix": "/", "headers": [*method, *path]}) for method in wanted]
+        wanted += [[overriding(header, rules.methods)] for header in OVERRIDE_HEADERS]
+    return [
+        closed_route(rules.name, {"prefix": "/", "headers": [*method, *path]}) for method in wanted
+    ]
 
 
-def _closed(name: str, match: dict[str, Any]) -> dict[str, Any]:
+def odd_paths() -> dict[str, Any]:
+    """Return the route for `ODD_SEGMENT`."""
+    odd = regex_header(":path", f"[^?]*{ODD_SEGMENT}.*", fold=False)
+    return closed_route("odd paths", {"prefix": "/", "headers": [odd]})
+
+
+def closed_route(name: str, match: dict[str, Any]) -> dict[str, Any]:
+    """Return a route that answers as a closed endpoint does."""
     return {
         "name": f"firedoor {name}",
         "match": match,
@@ -155,7 +163,7 @@ def _narrowed(
     method = [_matches(":method", rules.methods)] if rules.methods else []
     match["headers"] = [
         *match.get("headers", []),
-        *(method if override is None else [_overrides(override, rules.methods)]),
+        *(method if override is None else [overriding(override, rules.methods)]),
         *_path_headers(rules.path, fold=match.get("case_sensitive") is False),
     ]
     name = f"firedoor {rules.name}"
@@ -190,7 +198,7 @@ def _matches(header: str, words: Sequence[str]) -> dict[str, Any]:
     return regex_header(header, "|".join(map(literal, words)), fold=False)
 
 
-def _overrides(header: str, methods: Sequence[str]) -> dict[str, Any]:
+def overriding(header: str, methods: Sequence[str]) -> dict[str, Any]:
     """Match a header that names one of the methods anywhere. Envoy looks at several headers of one
     name as at one with commas; services take the first of them, or the last, or trim it."""
     words = "|".join(map(literal, methods))

@@ -35,9 +35,9 @@ TAKE_TIMEOUT_S = 8.0
 """How long Traefik may need to report a written version. By default it takes changes up once in
 two seconds (``providersThrottleDuration``)."""
 
-POLL_S = 0.02
+POLL_S = 0.005
 
-SETTLE_S = 0.02
+SETTLE_S = 0.01
 """Traefik switches its entry points one after the other, in no order; the one of its API may be
 the first. That takes microseconds."""
 
@@ -194,8 +194,8 @@ class TraefikGateway:
         with self._writing:
             wanted = self._document(controls)
             for _ in range(ROUNDS):
-                self._bring_to(wanted, writing)
-                written, wanted = wanted, self._document(controls)
+                reported = self._bring_to(wanted, writing)
+                written, wanted = wanted, self._document(controls, reported)
                 if wanted.version == written.version:
                     return wanted.version
         raise Conflict(
@@ -223,19 +223,23 @@ class TraefikGateway:
 
     # --- the file ------------------------------------------------------------------------------
 
-    def _document(self, controls: Sequence[Control]) -> Document:
+    def _document(
+        self, controls: Sequence[Control], rawdata: dict[str, Any] | None = None
+    ) -> Document:
+        """Return what the file is to hold; by what Traefik now reports, or by ``rawdata``."""
         if not controls:
             return document.document({}, ())  # whatever operators route
-        operators = self._now_routed()
+        operators = self._now_routed(rawdata)
         http = render(controls, self._known, operators, self._settings)
         held = [rule.name for rule in rules_of(controls, self._known) if rule.is_contained]
         return document.document(http, held)
 
-    def _bring_to(self, wanted: Document, writing: Writing) -> None:
+    def _bring_to(self, wanted: Document, writing: Writing) -> dict[str, Any]:
+        """Return what Traefik reports then."""
         on_disk = self._file.read()
-        if on_disk == wanted.text and self._has_taken(wanted):
+        if on_disk == wanted.text and (rawdata := self._has_taken(wanted)):
             self._before.unlink(missing_ok=True)
-            return
+            return rawdata
         self._keep_before(on_disk)
         if on_disk is None or document.read(on_disk) is not None:
             self._file.replace(wanted.text, on_disk, writing)
@@ -243,11 +247,12 @@ class TraefikGateway:
             instead = "a file of your own beside it"
             self._file.replace_others(wanted.text, on_disk, writing, instead)
         try:
-            self._wait_taken(wanted)
+            rawdata = self._wait_taken(wanted)
         except ProviderRefused:
             self._put_back(wanted.text)
             raise
         self._before.unlink(missing_ok=True)
+        return rawdata
 
     @property
     def _before(self) -> Path:
@@ -279,10 +284,11 @@ class TraefikGateway:
 
     # --- Traefik -------------------------------------------------------------------------------
 
-    def _now_routed(self) -> Operators:
+    def _now_routed(self, rawdata: dict[str, Any] | None = None) -> Operators:
         try:
-            rawdata = self._api.rawdata()
-            self._check_started(rawdata)
+            if rawdata is None:
+                rawdata = self._api.rawdata()
+                self._check_started(rawdata)
             self._operators = self._api.operators(rawdata)
         except ProviderUnreachable as error:
             if self._operators is None:
@@ -300,15 +306,17 @@ class TraefikGateway:
                 "See `providers.file.directory` if this goes on."
             )
 
-    def _has_taken(self, wanted: Document) -> bool:
+    def _has_taken(self, wanted: Document) -> dict[str, Any] | None:
+        """Return what Traefik reports if it has all of a version; None if not."""
         with contextlib.suppress(ProviderUnreachable):
             rawdata = self._api.rawdata()
-            is_there = document.versions_in(rawdata) == [wanted.version]
-            return is_there and not wanted.faults(rawdata)
-        return False
+            if document.versions_in(rawdata) == [wanted.version] and not wanted.faults(rawdata):
+                return rawdata
+        return None
 
-    def _wait_taken(self, wanted: Document) -> None:
-        """Wait until Traefik reports a version. Raises ProviderRefused, ProviderUnreachable."""
+    def _wait_taken(self, wanted: Document) -> dict[str, Any]:
+        """Wait until Traefik reports a version; return all that it reports then. Raises
+        ProviderRefused, ProviderUnreachable."""
         ends = time.monotonic() + self._take_timeout_s
         seen = "gives no answer"
         while time.monotonic() < ends:
@@ -318,7 +326,7 @@ class TraefikGateway:
                 if versions == [wanted.version]:
                     self._check_whole(wanted, rawdata)
                     time.sleep(SETTLE_S)
-                    return
+                    return rawdata
                 seen = f"reports version {', '.join(versions) or '(none)'}"
             time.sleep(POLL_S)
         raise ProviderUnreachable(

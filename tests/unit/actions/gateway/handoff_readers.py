@@ -194,6 +194,8 @@ def _acl(words: list[str], request: Request, variables: Mapping[str, int]) -> bo
     if sample in ("path", "path,url_dec"):
         path = request.path.partition("?")[0]
         value = unquote(path) if "url_dec" in sample else path
+        if words[1:3] == ["-m", "beg"]:
+            return value.startswith(tuple(patterns))
         return any(re.search(pattern, value) for pattern in patterns)
     if sample == "method":
         return request.method in patterns
@@ -269,7 +271,8 @@ class NginxReader:
         default = ""
         for pattern, value in rows:
             if pattern == "default":
-                default = value.removeprefix('"')
+                is_variable = value.startswith("$")
+                default = self._value(value, request) if is_variable else value.removeprefix('"')
             elif source == "$remote_addr":
                 if request.comes_from([pattern]):
                     return value

@@ -17,12 +17,14 @@ def document(*controls: Any, **more: Any) -> dict[str, Any]:
 
 def test_only_what_is_needed() -> None:
     """
-    A close needs no filter, and the rest no route.
+    A close needs no filter, and the rest no route but the one for odd paths.
     """
     limit = control(ControlKind.THROTTLE, path="/api/a", rate_per_s=1.0)
-    assert document(control()).keys() == {"routes"}
-    assert document(limit).keys() == {"http_filters"}
-    assert document(control(), limit).keys() == {"routes", "http_filters"}
+    closed, limited, both = document(control()), document(limit), document(control(), limit)
+    assert closed.keys() == {"routes"}
+    assert limited.keys() == both.keys() == {"routes", "http_filters"}
+    assert [route["name"] for route in limited["routes"]] == ["firedoor odd paths"]
+    assert both["routes"] == closed["routes"]
 
 
 def test_refusals_are_of_firedoors_policy() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from actions.gateway.handoff import FORMATS, Format, envoy, haproxy, kong, nginx, terraform
 from actions.gateway.handoff.cases import sayable
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules, rules_of
-from actions.gateway.templates import PARAMETER, path_regex
+from actions.gateway.templates import ODD_SEGMENT, PARAMETER, path_regex
 from bot.model.containment import (
     ANY_METHOD,
     Control,
@@ -75,7 +75,7 @@ paths = st.builds(
     lambda template, filling, ending: PARAMETER.sub(lambda _: filling.pop(), template) + ending,
     st.sampled_from(TEMPLATES),
     st.lists(words, min_size=2, max_size=2),
-    st.sampled_from(("", "", "", ";v=1", "?q=/o", "/")),
+    st.sampled_from(("", "", "", ";v=1", "?q=/o", "?q=/;o", "/", "/;v=1", "/..%3b/o")),
 ).map(lambda path: path.replace("//", "/"))
 requests = st.builds(
     Request,
@@ -98,9 +98,12 @@ requests = st.builds(
 def expected(rules: list[Rules], request: Request) -> set[str]:
     """Return what the first endpoint that a request is of gives it.
 
-    With a method override it is of two. What is closed is closed either way; else a language may
+    A path that servlet containers read in their own way is of none. With a method override a
+    request is of two. What is closed is closed either way; else a language may
     look for the first of both, or for that of the method it was sent with.
     """
+    if re.search(ODD_SEGMENT, request.path.partition("?")[0]):
+        return {"closed"}
     sent = first(rules, request, {request.method})
     overriding = {value.upper() for value in request.headers.values()}
     if not overriding:

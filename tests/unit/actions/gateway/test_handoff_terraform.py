@@ -128,7 +128,7 @@ class TestShape:
         blocks = read(control(path=template), owner=HOSTILE, reason=HOSTILE)
 
         expressions = every(group_of(blocks), "regex_match_statement")
-        assert len(expressions) == 6
+        assert len(expressions) == 7
         for expression in expressions:
             re.compile(attributes(expression)["regex_string"])
 
@@ -156,8 +156,9 @@ class TestLimits:
         1, a limit 2.
         """
         (closed,) = (group_of(read(control())),)
-        # Two paths, one with two transformations; a method; three headers in lower case; a label.
-        assert attributes(closed)["capacity"] == (3 + 3 + 20) + 3 + 3 * (3 + 10) + 1
+        # Two paths, one with two transformations; a method; three headers in lower case; a label;
+        # and odd paths, decoded.
+        assert attributes(closed)["capacity"] == (3 + 3 + 20) + 3 + 3 * (3 + 10) + 1 + (3 + 10)
 
     @pytest.mark.parametrize(
         ("rate_per_s", "limit", "window_s"),
