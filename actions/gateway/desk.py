@@ -63,19 +63,42 @@ def own(ctx: Context, gateway: str) -> list[Containment]:
     ]
 
 
+def refuse_if_lifted(ctx: Context) -> None:
+    """
+    Check that nobody has lifted what this step had put in force: an attempt after that (Firedoor
+    was restarted in between, or tries again by itself) must not take the decision back. Its own
+    undo and an expiry are nobody's decision.
+
+    Raises:
+        BadInput: Somebody has; says who.
+    """
+    last, number = None, 1
+    while (one := ctx.containments.get(_nth_id(ctx, number))) is not None:
+        last, number = one, number + 1
+    if last is None or last.lifted_at is None or last.lifted_by in ("expiry", "firedoor"):
+        return
+    raise BadInput(
+        f"{last.lifted_by} lifted {last.id} at {last.lifted_at:%H:%M} UTC, after step "
+        f"{ctx.step_id} had put it in force; it was not put in force again. If it is to be, start "
+        "a new run."
+    )
+
+
+def _nth_id(ctx: Context, number: int) -> str:
+    stem = f"{ctx.run_id}.{ctx.step_id}"
+    return stem if number == 1 else f"{stem}.{number}"
+
+
 def fresh_id(ctx: Context, taken: Iterable[str] = ()) -> str:
     """Return an id for a new containment of this step.
 
     It is ``<run>.<step>``. A step that has held before (it was undone, then done again) gets a
     number as well: what was lifted stays lifted in the record.
     """
-    stem, number = f"{ctx.run_id}.{ctx.step_id}", 1
-    used = set(taken)
-    candidate = stem
-    while candidate in used or ctx.containments.get(candidate) is not None:
+    number, used = 1, set(taken)
+    while (one := _nth_id(ctx, number)) in used or ctx.containments.get(one) is not None:
         number += 1
-        candidate = f"{stem}.{number}"
-    return candidate
+    return one
 
 
 def settled_version(ctx: Context, gateway: str) -> tuple[str, str]:
@@ -90,6 +113,22 @@ def settled_version(ctx: Context, gateway: str) -> tuple[str, str]:
         if reported == wanted:
             break
     return reported, wanted
+
+
+def refuse_if_handed_over(ours: Sequence[Containment]) -> None:
+    """
+    Check that what a step holds is still its own to give back.
+
+    Raises:
+        UndoConflict: Some of it was handed over; says to whom.
+    """
+    others = [containment for containment in ours if containment.handed_over_by is not None]
+    if others:
+        named = "; ".join(f"{c.id} to {c.owner} by {c.handed_over_by}" for c in others)
+        raise UndoConflict(
+            f"Handed over: {named}. Whoever took it over decides when it ends, so nothing was "
+            "undone. They lift it, or it expires."
+        )
 
 
 def refuse_if_drifted(ctx: Context, gateway: str, ours: Sequence[Containment]) -> None:

@@ -12,7 +12,16 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from actions.gateway import blast_radius, proof
-from actions.gateway.desk import as_json, endpoint_of, fresh_id, listed, own, refuse_if_drifted
+from actions.gateway.desk import (
+    as_json,
+    endpoint_of,
+    fresh_id,
+    listed,
+    own,
+    refuse_if_drifted,
+    refuse_if_handed_over,
+    refuse_if_lifted,
+)
 from actions.gateway.params import (
     AllowOnlyParams,
     BlockParams,
@@ -130,6 +139,8 @@ class _Hold(ChangeAction[HP]):
     def apply(self, plan: Plan, ctx: Context) -> Outcome:
         gateway = str(plan.before["gateway"])
         held = own(ctx, gateway)
+        if not held:
+            refuse_if_lifted(ctx)
         containment = held[0] if held else self._new(plan, gateway, ctx)
         # Also if it is held: an attempt that was cut off may not have reached the gateway.
         version = ctx.containments.hold(containment)
@@ -154,6 +165,7 @@ class _Hold(ChangeAction[HP]):
     def undo(self, plan: Plan, ctx: Context) -> Outcome:
         gateway = str(plan.before["gateway"])
         held = own(ctx, gateway)
+        refuse_if_handed_over(held)
         refuse_if_drifted(ctx, gateway, held)
         if held:
             ctx.containments.lift([containment.id for containment in held], ctx.actor)

@@ -193,3 +193,5 @@ class Containment(Frozen):
     expires_at: Utc
     lifted_at: Utc | None = None
     lifted_by: str | None = None
+    handed_over_by: str | None = None
+    """Who made the owner the owner; None while that is whoever asked for it."""

@@ -147,14 +147,16 @@ class ContainmentDesk:
         return containment
 
     def hand_over(self, containment_id: str, to: str, by: str) -> Containment:
-        """Make ``to`` (an actor) the owner.
+        """Make ``to`` (an actor) the owner. Then no run's undo ends it any more.
 
         Raises:
             NotFound: There is none of this id in force.
         """
         with self._store.begin() as tx:
             containment = self._one_in_force(tx, containment_id, "handed over")
-            containment = containment.model_copy(update={"owner": to})
+            if containment.owner == to:
+                return containment
+            containment = containment.model_copy(update={"owner": to, "handed_over_by": by})
             tx.save_containment(containment)
             self._append(tx, containment, "containment_handed_over", by)
         return containment

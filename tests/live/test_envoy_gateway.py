@@ -428,7 +428,7 @@ class TestHolding:
         """
         action, ctx = Close(), edge.context()
         plan, first = edge.do(action, ctx, endpoint=ORDER)
-        action.undo(plan, ctx)
+        action.undo(plan, replace(ctx, actor="firedoor"))
 
         _, second = edge.do(action, ctx, endpoint=ORDER)
 

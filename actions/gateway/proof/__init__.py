@@ -16,7 +16,7 @@ from actions.probe import Prober
 from bot.action import Context, Gateway
 from bot.errors import BadInput
 from bot.model.containment import ANY_METHOD, Control, ControlKind
-from bot.model.endpoint import Endpoint
+from bot.model.endpoint import Endpoint, shape_of
 from bot.model.outcome import Check, Proof
 
 
@@ -119,7 +119,8 @@ def _endpoints(key: str, ctx: Context) -> Sequence[Endpoint]:
     method, _, path = key.partition(" ")
     if method != ANY_METHOD:
         return [ctx.endpoints[key]] if key in ctx.endpoints else []
-    return [ctx.endpoints[each] for each in sorted(ctx.endpoints) if each.partition(" ")[2] == path]
+    shape = shape_of(path)
+    return [each for _, each in sorted(ctx.endpoints.items()) if shape_of(each.path) == shape]
 
 
 def _answers_again(endpoint: Endpoint, gateway: str, prober: Prober, ctx: Context) -> Check:

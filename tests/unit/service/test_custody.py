@@ -216,7 +216,8 @@ class TestHandOver:
         """
         handed = office.custody.hand_over(HELD.id, to, IRIS)
 
-        assert handed == HELD.model_copy(update={"owner": owner})
+        by = None if owner == HELD.owner else IRIS.actor
+        assert handed == HELD.model_copy(update={"owner": owner, "handed_over_by": by})
         assert office.held == handed
 
     @pytest.mark.parametrize(

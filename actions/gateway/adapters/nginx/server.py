@@ -211,6 +211,8 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 timeout=COMMAND_TIMEOUT_S,
+                # Of our own: settings may lie in ours as secrets.
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -278,6 +278,46 @@ class TestHold:
         with pytest.raises(UndoConflict, match=r"GET /api/orders/\{order_id\} closed \(503\)"):
             action.undo(plan, ctx)
 
+    def test_what_a_person_lifted_is_not_held_again(self, desk: Desk) -> None:
+        """
+        An attempt that goes on later, after a crash or by itself, does not take the decision back.
+        """
+        action, ctx = Close(), desk.context()
+        plan = planned(action, ctx, endpoint=ORDER)
+        held = action.apply(plan, ctx).facts["containment"]
+        desk.containments.lift([held], "cli:kim")
+
+        with pytest.raises(BadInput, match="cli:kim lifted INC-1-R1.close at .*not put in force"):
+            action.apply(plan, ctx)
+
+        assert not desk.gateway.controls
+
+    def test_what_expired_meanwhile_is_held_anew(self, desk: Desk) -> None:
+        """
+        That was nobody's decision, and the plan is approved.
+        """
+        action, ctx = Close(), desk.context()
+        plan = planned(action, ctx, endpoint=ORDER)
+        action.apply(plan, ctx)
+        desk.clock.advance(hours=2)
+        desk.containments.expire_due()
+
+        assert action.apply(plan, ctx).facts["containment"] == "INC-1-R1.close.2"
+
+    def test_undo_leaves_what_was_handed_over(self, desk: Desk) -> None:
+        """
+        Whoever took it over decides when it ends.
+        """
+        action, ctx = Close(), desk.context()
+        plan = planned(action, ctx, endpoint=ORDER)
+        held = action.apply(plan, ctx).facts["containment"]
+        desk.containments.hand_over(held, "slack:U0SAM", "slack:U0IRIS")
+
+        with pytest.raises(UndoConflict, match="slack:U0SAM by slack:U0IRIS"):
+            action.undo(plan, ctx)
+
+        assert len(desk.containments.in_force("edge")) == 1
+
     def test_proof_without_a_probe_fails(self, desk: Desk) -> None:
         """
         The gateway's own word is a check, but no proof.

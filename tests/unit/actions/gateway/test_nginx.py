@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from actions.gateway.adapters.nginx import NginxGateway
 from actions.gateway.adapters.nginx.render import SLOTS, version_in
-from bot.errors import BadInput, ProviderUnreachable
+from bot.errors import BadInput, FiredoorError, ProviderUnreachable
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.containment import Control, ControlKind, Principal, PrincipalKind, subject
 from tests.unit.actions.gateway.nginx_reader import Directive, parsed
@@ -106,6 +107,24 @@ class TestSupports:
 
 
 class TestFiles:
+    def test_commands_see_no_setting_of_firedoor(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Secrets may lie in Firedoor's environment; the operator's commands get one of their own.
+        """
+        monkeypatch.setenv("FIREDOOR_TOKEN", "hunter2")
+        (tmp_path / "nginx.pid").write_text(str(os.getpid()))
+        seen = tmp_path / "seen"
+        gateway = made(tmp_path, test_command=("sh", "-c", f"env > {seen}; exit 1"))
+        gateway.prepare()
+
+        with pytest.raises(FiredoorError):
+            gateway.converge([CLOSE])
+
+        assert "PATH=" in seen.read_text()
+        assert "hunter2" not in seen.read_text()
+
     def test_first_file_has_no_control(self, tmp_path: Path) -> None:
         """
         An nginx that was never set up finds what its configuration includes, and the log.
