@@ -36,6 +36,12 @@ OLD_WORKERS_TIMEOUT_S = 15.0
 """How long old workers may need to end. ``worker_shutdown_timeout`` of the operator's configuration
 must be less."""
 
+COMMAND_ENV = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+}
+"""What the operator's commands see. Settings may lie in Firedoor's own environment as secrets."""
+
 COMMAND_TIMEOUT_S = 20.0
 HTTP_TIMEOUT_S = 2.0
 POLL_S = 0.005
@@ -211,8 +217,7 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 timeout=COMMAND_TIMEOUT_S,
-                # Of our own: settings may lie in ours as secrets.
-                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+                env=COMMAND_ENV,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -287,7 +287,7 @@ class TestHold:
         held = action.apply(plan, ctx).facts["containment"]
         desk.containments.lift([held], "cli:kim")
 
-        with pytest.raises(BadInput, match="cli:kim lifted INC-1-R1.close at .*not put in force"):
+        with pytest.raises(BadInput, match=r"cli:kim lifted INC-1-R1\.close at .*not put in force"):
             action.apply(plan, ctx)
 
         assert not desk.gateway.controls
