@@ -14,16 +14,27 @@ _LETTER = re.compile("[A-Za-z]")
 _OVERRIDE_CARRIERS = ("POST", "PUT", "PATCH")
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 _OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+_REWRITES = ("X-Original-URL", "X-Rewrite-URL")
+_FORM = "application/x-www-form-urlencoded"
+NOWHERE = "firedoor-nowhere"
+"""A path that no service knows, below the closed one: it goes to the same service."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One spelling of a request. ``path`` goes out byte for byte."""
+    """
+    One spelling of a request. ``path`` goes out byte for byte.
+
+    ``rewrites`` says that a header alone names the closed path. Then an answer says something only
+    if it is another one than without the header: there are services that answer any path.
+    """
 
     name: str
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+    rewrites: bool = False
 
 
 def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Variant]:
@@ -44,6 +55,8 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
             for name, word, spelled in _malformed(method, path)
             if spelled
         ]
+        nowhere = f"{path.rstrip('/')}/{NOWHERE}"
+        found += [Variant(name, method, nowhere, {name: path}, rewrites=True) for name in _REWRITES]
     found.append(Variant("another host", method, path, {"Host": "other.invalid"}))
     if method == "GET":
         found.append(Variant("HEAD", "HEAD", path))
@@ -57,6 +70,13 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
             Variant(f"{carrier} with {value} in {name}", carrier, path, {name: value})
             for name in _OVERRIDES
             for value in (f"{method}, {carrier}", f"{carrier}, {method}")
+        ]
+        asked = f"_method={method}"
+        found += [
+            Variant(f"{carrier} with ?{asked}", carrier, f"{path}?{asked}"),
+            Variant(
+                f"{carrier} with {asked} in a form", carrier, path, {"Content-Type": _FORM}, asked
+            ),
         ]
     return found
 

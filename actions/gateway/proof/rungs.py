@@ -96,6 +96,8 @@ def _spelled(
 ) -> Answer:
     # A method that carries an override needs a body that a handler of its own would refuse.
     body = target.body if variant.method.upper() in SAFE_METHODS else MADE_UP.encode()
+    if variant.body is not None:
+        body = variant.body.encode()
     headers = {**target.headers, **variant.headers}
     return prober.request(variant.method, path, "owner", via, headers=headers, body=body)
 
@@ -108,6 +110,9 @@ def _has_reached(
     A made-up object is refused by a handler, and a bad path by the gateway, maybe with the same
     status. Then it is the service's if the service itself, asked directly, says it in that form.
     """
+    if answer.is_success and variant.rewrites:
+        plain = prober.request(variant.method, path, "owner", headers=target.headers)
+        return _form(plain) != _form(answer)
     if answer.is_success:
         return True
     if target.is_real or answer.status not in REJECTED or MARK_HEADER in answer.headers:

@@ -44,3 +44,20 @@ def test_spelling_that_gets_through_is_named(rig: Rig) -> None:
     assert len(named) >= len(reached)
     for path in reached:
         assert any(path in line for line in named)
+
+
+def test_what_no_gateway_closes_is_named(rig: Rig) -> None:
+    """
+    A service may take its path from a header, and its method from a query or a form. The gateway
+    cannot look there for all of them; the proof does.
+    """
+    rig.upstream.obeys_all = True
+    close, ctx = Close(), rig.context(step="close-obedient")
+    plan, _ = rig.do(close, ctx, endpoint=ORDER)
+
+    named = failed(close.verify(plan, ctx))
+
+    ways = ("X-Original-URL", "X-Rewrite-URL", "with ?_method=GET", "with _method=GET in a form")
+    through = [any(way in line for line in named) for way in ways]
+    assert len(named) == sum(through)
+    assert through == [True] * 4

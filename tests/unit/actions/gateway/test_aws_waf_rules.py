@@ -78,10 +78,12 @@ class TestClose:
         Every spelling that a service behind it may take for the path is closed too. Those that
         only a service that decodes twice would take, or one that does not tell cases apart, are
         spellings of another path; and a load balancer of AWS takes the host off a path, and drops
-        headers with underscores, itself.
+        headers with underscores, itself. Where services take a path from a header or a method from
+        a query, the proof tells.
         """
         made, passed = rendered(CLOSE), []
-        for variant in variants("GET", "/api/orders/4001", []):
+        tried = variants("GET", "/api/orders/4001", [])
+        for variant in (v for v in tried if not v.rewrites and "_method" not in v.name):
             headers = {name.lower(): value for name, value in variant.headers.items()}
             found = reading(made, variant.path, method=variant.method, headers=headers)
             if found.blocked is None:

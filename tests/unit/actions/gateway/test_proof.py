@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from actions.gateway import proof
+from actions.gateway.variants import NOWHERE
 from actions.probe import Prober, VantagePoint
 from bot.action import Support
 from bot.errors import BadInput, ProviderUnreachable
@@ -287,6 +288,29 @@ class TestClose:
         assert "not around it by double slash: GET /api/orders//4001" in names
         assert "not around it by query: GET /api/orders/4001?firedoor=1" in names
         assert all(name.startswith("not around it by") for name in names)
+
+    def test_a_page_for_every_unknown_path_is_no_way_around(self, site: Site) -> None:
+        """
+        A path in a header is obeyed only if the answer is another one than without the header.
+        """
+
+        page: Answer = 200, "a page", {"Content-Type": "text/html"}
+        order: Answer = 200, {"order": "4001"}, {"Content-Type": "application/json"}
+
+        def answering(rewritten: Answer) -> Rule:
+            def rule(asked: Asked) -> Answer | None:
+                if not asked.path.endswith(NOWHERE):
+                    return closing(asked)
+                return rewritten if "X-Rewrite-URL" in asked.headers else page
+
+            return rule
+
+        site.public.rules = [answering(page)]
+        assert bad(site.held(CLOSE)) == []
+
+        site.public.rules = [answering(order)]
+        (name,) = bad(site.held(CLOSE))
+        assert name.startswith("not around it by X-Rewrite-URL")
 
     def test_a_redirect_is_followed_on_the_same_host(self, site: Site) -> None:
         """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.gateway.variants import variants
+from actions.gateway.variants import NOWHERE, variants
 
 PATH = "/api/orders/4001"
 
@@ -64,6 +64,16 @@ class TestVariants:
         said = {v.headers.get("X-HTTP-Method") for v in variants("GET", PATH, ["GET"])}
 
         assert {"GET", "GET, POST", "POST, GET"} <= said
+
+    def test_paths_in_headers_are_tried_where_reading_does_no_harm(self) -> None:
+        """
+        Beside a path of nobody, below the closed one; for no method that changes data.
+        """
+        found = [v for v in variants("GET", PATH, ["GET"]) if v.rewrites]
+
+        assert {v.path for v in found} == {f"{PATH}/{NOWHERE}"}
+        assert [v.headers for v in found] == [{"X-Original-URL": PATH}, {"X-Rewrite-URL": PATH}]
+        assert not [v for v in variants("DELETE", PATH, ["DELETE"]) if v.rewrites]
 
     def test_head_goes_with_get_only(self) -> None:
         """
