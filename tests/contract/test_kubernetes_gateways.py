@@ -196,6 +196,19 @@ class TestAccess:
         finally:
             subject.api.rules = rules
 
+    def test_a_token_that_a_server_repeats_is_not(self, subject: Any) -> None:
+        """
+        A webhook may put into its message whatever it got.
+        """
+        subject.refuse()
+
+        with pytest.raises(
+            ProviderRefused, match=r"denied the request of Bearer \[redacted\]"
+        ) as it:
+            subject.gateway.converge([CLOSE])
+
+        assert subject.api.token not in str(it.value)
+
     def test_missing_right_to_read_is_no_word_on_what_is_there(self, subject: Any) -> None:
         """
         Nothing is known then, so it is not taken for an empty gateway.

@@ -130,7 +130,10 @@ class KubernetesApi:
                 there = self.objects.get(key)
                 return (200, there) if there else _not_found(key)
             if self.refuses:
-                words = 'admission webhook "policy.acme.example" denied the request'
+                words = (
+                    'admission webhook "policy.acme.example" denied the request of '
+                    f"Bearer {token}"  # they may say what they like
+                )
                 return _status(403, "Forbidden", words, key[3], plural)
             if verb == "delete":
                 return self._delete(key, body or {})

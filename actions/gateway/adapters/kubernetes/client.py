@@ -211,10 +211,13 @@ def _body(response: requests.Response) -> Object:
 
 
 def _said(response: requests.Response, body: Object) -> str:
-    """Return the status and, if the server is a Kubernetes API, its reason and words."""
+    """Return the status and, if the server is a Kubernetes API, its reason and words; without the
+    token, should they repeat it: it changes, so the redactor does not know it."""
     if body.get("kind") != "Status":
         return str(response.status_code)
     reason, message = body.get("reason", ""), str(body.get("message", ""))
+    token = (response.request.headers.get("Authorization") or "").removeprefix("Bearer ")
+    message = message.replace(token, "[redacted]") if token else message
     printable = "".join(char if char.isprintable() else " " for char in message)
     return f"{response.status_code} {reason} ({printable[:MAX_MESSAGE]})"
 
