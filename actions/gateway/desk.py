@@ -63,20 +63,20 @@ def own(ctx: Context, gateway: str) -> list[Containment]:
     ]
 
 
-def refuse_if_lifted(ctx: Context) -> None:
+def next_id(ctx: Context) -> str:
     """
-    Check that nobody has lifted what this step had put in force: an attempt after that (Firedoor
-    was restarted in between, or tries again by itself) must not take the decision back. Its own
-    undo and an expiry are nobody's decision.
+    Return an id for what this step is to hold.
 
     Raises:
-        BadInput: Somebody has; says who.
+        BadInput: Somebody has lifted what the step had put in force. An attempt after that
+            (Firedoor was restarted in between, or tries again by itself) must not take the
+            decision back. Its own undo and an expiry are nobody's decision.
     """
     last, number = None, 1
     while (one := ctx.containments.get(_nth_id(ctx, number))) is not None:
         last, number = one, number + 1
     if last is None or last.lifted_at is None or last.lifted_by in ("expiry", "firedoor"):
-        return
+        return _nth_id(ctx, number)
     raise BadInput(
         f"{last.lifted_by} lifted {last.id} at {last.lifted_at:%H:%M} UTC, after step "
         f"{ctx.step_id} had put it in force; it was not put in force again. If it is to be, start "
@@ -84,21 +84,19 @@ def refuse_if_lifted(ctx: Context) -> None:
     )
 
 
+def fresh_id(ctx: Context) -> str:
+    """Return an id that no containment has: what was lifted stays lifted in the record, under its
+    own."""
+    number = 1
+    while ctx.containments.get(_nth_id(ctx, number)) is not None:
+        number += 1
+    return _nth_id(ctx, number)
+
+
 def _nth_id(ctx: Context, number: int) -> str:
+    """Return ``<run>.<step>``, with a number if the step has held before."""
     stem = f"{ctx.run_id}.{ctx.step_id}"
     return stem if number == 1 else f"{stem}.{number}"
-
-
-def fresh_id(ctx: Context, taken: Iterable[str] = ()) -> str:
-    """Return an id for a new containment of this step.
-
-    It is ``<run>.<step>``. A step that has held before (it was undone, then done again) gets a
-    number as well: what was lifted stays lifted in the record.
-    """
-    number, used = 1, set(taken)
-    while (one := _nth_id(ctx, number)) in used or ctx.containments.get(one) is not None:
-        number += 1
-    return one
 
 
 def settled_version(ctx: Context, gateway: str) -> tuple[str, str]:

@@ -15,12 +15,11 @@ from actions.gateway import blast_radius, proof
 from actions.gateway.desk import (
     as_json,
     endpoint_of,
-    fresh_id,
     listed,
+    next_id,
     own,
     refuse_if_drifted,
     refuse_if_handed_over,
-    refuse_if_lifted,
 )
 from actions.gateway.params import (
     AllowOnlyParams,
@@ -139,8 +138,6 @@ class _Hold(ChangeAction[HP]):
     def apply(self, plan: Plan, ctx: Context) -> Outcome:
         gateway = str(plan.before["gateway"])
         held = own(ctx, gateway)
-        if not held:
-            refuse_if_lifted(ctx)
         containment = held[0] if held else self._new(plan, gateway, ctx)
         # Also if it is held: an attempt that was cut off may not have reached the gateway.
         version = ctx.containments.hold(containment)
@@ -188,7 +185,7 @@ class _Hold(ChangeAction[HP]):
             )
         now = ctx.now()
         return Containment(
-            id=fresh_id(ctx),
+            id=next_id(ctx),
             incident_id=ctx.incident_id,
             run_id=ctx.run_id,
             step_id=ctx.step_id,

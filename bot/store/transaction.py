@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +36,8 @@ from bot.store.rows import (
 # Building a statement costs more than SQLite needs to run it. Those on the way from an alert to the
 # containment are built once.
 _ADD_RECORD = t.journal.insert()
+_ADD_CONTAINMENT = t.containments.insert()
+_CONTAINMENT = sa.select(t.containments).where(t.containments.c.id == sa.bindparam("id"))
 _LAST_INCIDENT = sa.select(sa.func.max(t.incidents.c.number))
 _ADD_INCIDENT = t.incidents.insert()
 _INCIDENT = sa.select(t.incidents).where(t.incidents.c.number == sa.bindparam("number"))
@@ -106,6 +109,15 @@ _NOTHING_CAME = (
     )
     .values(due_at=None)
 )
+
+
+@cache
+def _containments(*by: str, in_force: bool) -> sa.Select[Any]:
+    """Return the statement that looks for containments by these columns."""
+    query = sa.select(t.containments.c.content).order_by(t.containments.c.position)
+    for name in by:
+        query = query.where(t.containments.c[name] == sa.bindparam(name))
+    return query.where(t.containments.c.lifted_at.is_(None)) if in_force else query
 
 
 class SqlTransaction(Leases):
@@ -357,17 +369,18 @@ class SqlTransaction(Leases):
 
     def add_containment(self, containment: Containment) -> None:
         self._execute(
-            t.containments.insert().values(
-                id=containment.id,
-                incident_id=containment.incident_id,
-                gateway=containment.gateway,
-                lifted_at=moment_of(containment.lifted_at),
-                content=containment.model_dump_json(),
-            )
+            _ADD_CONTAINMENT,
+            {
+                "id": containment.id,
+                "incident_id": containment.incident_id,
+                "gateway": containment.gateway,
+                "lifted_at": moment_of(containment.lifted_at),
+                "content": containment.model_dump_json(),
+            },
         )
 
     def containment(self, containment_id: str) -> Containment | None:
-        row = self._one(sa.select(t.containments).where(t.containments.c.id == containment_id))
+        row = self._one(_CONTAINMENT, id=containment_id)
         return None if row is None else Containment.model_validate_json(row.content)
 
     def containments(
@@ -377,14 +390,10 @@ class SqlTransaction(Leases):
         gateway: str | None = None,
         in_force: bool = False,
     ) -> Sequence[Containment]:
-        query = sa.select(t.containments).order_by(t.containments.c.position)
-        if incident_id is not None:
-            query = query.where(t.containments.c.incident_id == incident_id)
-        if gateway is not None:
-            query = query.where(t.containments.c.gateway == gateway)
-        if in_force:
-            query = query.where(t.containments.c.lifted_at.is_(None))
-        return [Containment.model_validate_json(row.content) for row in self._all(query)]
+        sought = {"incident_id": incident_id, "gateway": gateway}
+        values = {name: value for name, value in sought.items() if value is not None}
+        rows = self._all(_containments(*values, in_force=in_force), **values)
+        return [Containment.model_validate_json(row.content) for row in rows]
 
     def save_containment(self, containment: Containment) -> None:
         self._execute(

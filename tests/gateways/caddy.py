@@ -58,7 +58,7 @@ class CaddyRig(Rig):
             ("127.0.0.1:2019", f"127.0.0.1:{self.admin_port}"),
             ("edge.internal", "127.0.0.1"),
             (":2021", f"127.0.0.1:{self.remote_port}"),
-            ("FIREDOOR_CERTIFICATE_DER_IN_BASE64", _write_certificate(self._certificate)),
+            ("FIREDOOR_CERTIFICATE_DER_IN_BASE64", write_certificate(self._certificate)),
             (":8080", f"127.0.0.1:{self.port}"),
             ("orders.internal:8090", f"127.0.0.1:{self.upstream_port}"),
         ):
@@ -217,7 +217,7 @@ class Verifier:
         self._thread.join()
 
 
-def _write_certificate(file: Path) -> str:
+def write_certificate(file: Path) -> str:
     """Write a certificate that signs itself, with its key; return it as Caddy's rights name it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "firedoor")])

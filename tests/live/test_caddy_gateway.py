@@ -14,7 +14,7 @@ from bot.errors import BadInput, ProviderRefused, ProviderUnreachable
 from bot.model.answers import MARK_HEADER
 from bot.model.containment import ANY_METHOD, Control, ControlKind, Principal, PrincipalKind
 from bot.model.containment import subject as subject_is
-from tests.gateways.caddy import ROUTES, SERVER, CaddyRig
+from tests.gateways.caddy import ROUTES, SERVER, CaddyRig, write_certificate
 from tests.gateways.upstream import until
 
 pytestmark = pytest.mark.live
@@ -270,6 +270,35 @@ class TestRights:
 
         with pytest.raises(ProviderRefused, match=r"Allow GET, PUT, PATCH and DELETE"):
             rig.gateway.converge([close()])
+
+    def test_caddy_of_another_authority_is_not_believed(
+        self, rig: CaddyRig, tmp_path: Path
+    ) -> None:
+        """
+        Nor one that is only in the list of the public authorities; it learns nothing of us.
+        """
+        other = tmp_path / "other.pem"
+        other.write_bytes(rig.arguments()["client_certificate"].read_bytes())
+
+        for ca_file in (other, None):
+            with pytest.raises(ProviderUnreachable, match="SSLError"):
+                rig.adapter(ca_file=ca_file).observe()
+
+    def test_renewed_certificate_is_read_without_a_restart(
+        self, rig: CaddyRig, tmp_path: Path
+    ) -> None:
+        """
+        Certificates run out; the file is put anew, and what knew the old one goes on.
+        """
+        ours, mine = rig.arguments()["client_certificate"], tmp_path / "mine.pem"
+        write_certificate(mine)  # one that Caddy does not know
+        gateway = rig.adapter(client_certificate=mine)
+        with pytest.raises(ProviderUnreachable):
+            gateway.observe()
+
+        mine.write_bytes(ours.read_bytes())
+
+        assert gateway.observe() == rig.gateway.observe()
 
     def test_unknown_server_is_said(self, rig: CaddyRig) -> None:
         """

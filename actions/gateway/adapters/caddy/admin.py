@@ -11,6 +11,7 @@ https://caddyserver.com/docs/api#concurrent-config-changes
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from bot.errors import Conflict, ProviderRefused, ProviderUnreachable
 
@@ -58,6 +60,7 @@ class AdminApi:
         self._ca_file = ca_file
         self._asking = threading.Lock()
         self._session: requests.Session | None = None
+        self._context: tuple[tuple[int, ...], ssl.SSLContext] | None = None
 
     def routes(self) -> tuple[list[Any], str]:
         """Return the server's routes, and the ETag that stands for them."""
@@ -177,14 +180,25 @@ class AdminApi:
                     session.close()
 
     def _opened(self) -> requests.Session:
+        """Raises OSError if a file of a certificate cannot be read, or holds none."""
         session = requests.Session()
         # No proxy, certificate or password of the environment's.
         session.trust_env = False
-        if self._ca_file is not None:
-            session.verify = str(self._ca_file)
-        if self._certificate is not None:
-            session.cert = str(self._certificate)
+        if self._url.startswith("https:"):
+            session.mount(self._url, _Trusting(self._trusted()))
         return session
+
+    def _trusted(self) -> ssl.SSLContext:
+        """Return what connections are made with; made anew when a file was renewed, as making it
+        takes as long as a handshake."""
+        files = [Path(self._ca_file or requests.utils.DEFAULT_CA_BUNDLE_PATH), self._certificate]
+        read = tuple(file.stat().st_mtime_ns for file in files if file is not None)
+        if self._context is None or self._context[0] != read:
+            context = ssl.create_default_context(cafile=str(files[0]))
+            if self._certificate is not None:
+                context.load_cert_chain(self._certificate)
+            self._context = read, context
+        return self._context[1]
 
     def _json(self, answer: requests.Response) -> Any:
         try:
@@ -205,6 +219,20 @@ class AdminApi:
             f"is not Caddy's ({answer.status_code}); nothing is known of its containments. See "
             "what listens there."
         )
+
+
+class _Trusting(HTTPAdapter):
+    """Makes connections with a context as it is; requests alone would read the files for each."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
+        super().init_poolmanager(*arguments, **more, ssl_context=self._context)
+
+    def cert_verify(self, *_arguments: Any) -> None:
+        """The context says whom to trust; nobody else is added."""
 
 
 def _said(answer: requests.Response) -> str:

@@ -182,7 +182,9 @@ class EnvoyGateway:
                 if reported == wanted:
                     return
                 seen = f"reports version {reported or '(none)'}"
-                if refusals_before is not None and self._refusals() > refusals_before:
+                # Mostly it is taken by the next look; what is refused stays refused.
+                is_late = waited >= FIRST_POLLS_S and refusals_before is not None
+                if is_late and self._refusals() > (refusals_before or 0):
                     raise ProviderRefused(
                         f"Gateway {self._name} refuses routes {wanted} and serves on with "
                         f"{reported or 'none'}; the containment was not made. Envoy's own log "
