@@ -17,7 +17,7 @@ from tests.gateways import RIGS, made
 from tests.gateways.rig import Rig, failed
 from tests.gateways.upstream import ORDER
 
-ROUNDS = 10
+ROUNDS = 20
 WATCHED_ROUNDS = 6
 IN_FLIGHT = 6
 SLOW_S = 0.4
