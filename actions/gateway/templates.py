@@ -146,6 +146,19 @@ def literal(text: str) -> str:
     return "".join(_byte(byte) for byte in unquote_to_bytes(text))
 
 
+def word_regex(words: str, letters: str = "A-Za-z") -> str:
+    """
+    Return an RE2 and PCRE expression that finds a whole word anywhere in a header: of several
+    values services take the first, or the last, and trim it.
+
+    Args:
+        words: Expressions, with ``|`` between them.
+
+        letters: What a word consists of.
+    """
+    return f"(?:^|[^{letters}])(?:{words})(?:[^{letters}]|$)"
+
+
 def _segment(
     segment: str, parameter: str, spelled: Callable[[str], str], backtracking: bool
 ) -> str:

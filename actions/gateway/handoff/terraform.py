@@ -17,7 +17,7 @@ from actions.gateway.handoff.cases import Case, Draft, Language, Rendered, by_ki
 from actions.gateway.handoff.hcl import Block, Item, Reference
 from actions.gateway.handoff.texts import ODD_PATHS, decoded_regex, literal_bytes, raw_regex
 from actions.gateway.rules import OVERRIDE_HEADERS
-from actions.gateway.templates import ODD_SEGMENT
+from actions.gateway.templates import ODD_SEGMENT, word_regex
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.containment import Principal, PrincipalKind
 
@@ -123,9 +123,11 @@ def _labelling(draft: Draft, case: Case) -> Block:
     rules = case.rules
     parts = [_path(rules.path)]
     if rules.methods:
-        asked = [_matches(Block("method"), _words(rules.methods), "NONE")]
+        words = "|".join(map(literal_bytes, rules.methods))
+        asked = [_matches(Block("method"), f"^(?:{words})$", "NONE")]
         if rules.closed:
-            lower = _words([method.lower() for method in rules.methods])
+            words = "|".join(literal_bytes(method.lower()) for method in rules.methods)
+            lower = word_regex(words, letters="a-z")
             asked += [
                 _matches(Block("single_header", [("name", header)]), lower, "LOWERCASE")
                 for header in OVERRIDE_HEADERS
@@ -240,10 +242,6 @@ def _path(template: str) -> Block:
             _matches(Block("uri_path"), decoded_regex(template), "URL_DECODE", "NORMALIZE_PATH"),
         ]
     )
-
-
-def _words(words: Iterable[str]) -> str:
-    return f"^(?:{'|'.join(map(literal_bytes, words))})$"
 
 
 def _matches(field: Block, regex: str, *transformations: str) -> Block:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules, hold_back, rules_of
-from actions.gateway.templates import ODD_SEGMENT, decoded_regex, openness, path_regex
+from actions.gateway.templates import ODD_SEGMENT, decoded_regex, openness, path_regex, word_regex
 from bot.model.answers import CLOSED, REFUSED, THROTTLED, ControlAnswer
 from bot.model.base import digest_of
 from bot.model.containment import Control, ControlKind, Principal
@@ -246,7 +246,7 @@ def _method(methods: Sequence[str], *, with_overrides: bool) -> Statement:
     folded = re.sub("[A-Z]", lambda letter: f"[{letter[0]}{letter[0].lower()}]", words)
     statements = [_regex(f"^(?:{folded})$", {"Method": {}}, "NONE")]
     if with_overrides:
-        lower = f"(?:^|[^a-z])(?:{words.lower()})(?:[^a-z]|$)"
+        lower = word_regex(words.lower(), letters="a-z")
         statements += [
             _regex(lower, {"SingleHeader": {"Name": header}}, "LOWERCASE")
             for header in OVERRIDE_HEADERS

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from actions.gateway.adapters.caddy.paths import URI, AnyOf, all_of, is_surely, may_be, none_of
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules, rules_of
+from actions.gateway.templates import word_regex
 from bot.errors import BadInput
 from bot.model.answers import CLOSED, REFUSED, ControlAnswer
 from bot.model.base import digest_of
@@ -156,10 +157,9 @@ def _may_be_method(methods: Sequence[str]) -> AnyOf:
     """Return what matches a method in any case, and what a service may take for it."""
     if not methods:
         return [{}]
-    words = f"(?:{'|'.join(map(re.escape, methods))})"
-    found: AnyOf = [{"vars_regexp": {METHOD: {"pattern": f"(?i)^{words}$"}}}]
-    # Of several values in one line services take the first, or the last, or trim it.
-    said = {"pattern": f"(?i)(?:^|[^A-Za-z]){words}(?:[^A-Za-z]|$)"}
+    words = "|".join(map(re.escape, methods))
+    found: AnyOf = [{"vars_regexp": {METHOD: {"pattern": f"(?i)^(?:{words})$"}}}]
+    said = {"pattern": f"(?i){word_regex(words)}"}
     return found + [{"header_regexp": {name: said}} for name in OVERRIDE_HEADERS]
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules, hold_back, rules_of
-from actions.gateway.templates import ODD_SEGMENT, PARAMETER, literal, path_regexes
+from actions.gateway.templates import ODD_SEGMENT, PARAMETER, literal, path_regexes, word_regex
 from bot.errors import BadInput
 from bot.model.answers import CLOSED, THROTTLED
 from bot.model.base import digest_of
@@ -200,9 +200,9 @@ def _matches(header: str, words: Sequence[str]) -> dict[str, Any]:
 
 def overriding(header: str, methods: Sequence[str]) -> dict[str, Any]:
     """Match a header that names one of the methods anywhere. Envoy looks at several headers of one
-    name as at one with commas; services take the first of them, or the last, or trim it."""
+    name as at one with commas."""
     words = "|".join(map(literal, methods))
-    return regex_header(header, f"(?:.*[^A-Za-z])?(?:{words})(?:[^A-Za-z].*)?", fold=True)
+    return regex_header(header, f".*{word_regex(words)}.*", fold=True)
 
 
 def regex_header(name: str, regex: str, fold: bool) -> dict[str, Any]:

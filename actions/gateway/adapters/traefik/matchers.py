@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 from actions.gateway.rules import OVERRIDE_HEADERS, Rules
-from actions.gateway.templates import ODD_SEGMENT, PARAMETER, literal, segments_of
+from actions.gateway.templates import ODD_SEGMENT, PARAMETER, literal, segments_of, word_regex
 from bot.model.containment import Principal, PrincipalKind
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -62,7 +62,7 @@ def request_rule(rules: Rules, but: Iterable[Rules] = (), *, is_meant: bool = Fa
         either = [] if is_meant else [f"Method({quoted(method)})" for method in rules.methods]
         if rules.closed or is_meant:
             words = "|".join(map(re.escape, rules.methods))
-            value = quoted(rf"(?i)(?:^|[^A-Za-z])(?:{words})(?:[^A-Za-z]|$)")
+            value = quoted(f"(?i){word_regex(words)}")
             either += [f"HeaderRegexp({quoted(name)}, {value})" for name in OVERRIDE_HEADERS]
         parts.insert(0, any_of(either))
     return " && ".join([*parts, *(f"!({_plain_rule(other)})" for other in but)])

@@ -170,3 +170,16 @@ def test_it_says_what_the_controls_say(
 
     for each in asked:
         assert read(each) in expected(rules, each)
+
+
+@pytest.mark.parametrize("format_", sorted(set(FORMATS) - {"kong"}))
+@pytest.mark.parametrize("said", ["GET", "get", "POST, GET", "GET,POST", " get "])
+def test_an_override_in_a_list_is_closed_too(format_: Format, said: str) -> None:
+    """
+    Of several values services take the first, or the last. Kong compares a header as a whole.
+    """
+    read = READERS[format_](rendered(format_, [control(path="/o/{id}")]).text)
+
+    for header in OVERRIDE_HEADERS:
+        assert read(Request("POST", "/o/4001", {header: said})) == "closed"
+        assert read(Request("POST", "/o/4001", {header: "FORGET"})) == ""
