@@ -72,29 +72,32 @@ def next_id(ctx: Context) -> str:
             (Firedoor was restarted in between, or tries again by itself) must not take the
             decision back. Its own undo and an expiry are nobody's decision.
     """
-    last, number = None, 1
-    while (one := ctx.containments.get(_nth_id(ctx, number))) is not None:
-        last, number = one, number + 1
-    if last is None or last.lifted_at is None or last.lifted_by in ("expiry", "firedoor"):
-        return _nth_id(ctx, number)
-    raise BadInput(
-        f"{last.lifted_by} lifted {last.id} at {last.lifted_at:%H:%M} UTC, after step "
-        f"{ctx.step_id} had put it in force; it was not put in force again. If it is to be, start "
-        "a new run."
-    )
+    held = _held_before(ctx)
+    last = held[-1] if held else None
+    if last and last.lifted_at and last.lifted_by not in ("expiry", "firedoor"):
+        raise BadInput(
+            f"{last.lifted_by} lifted {last.id} at {last.lifted_at:%H:%M} UTC, after step "
+            f"{ctx.step_id} had put it in force; it was not put in force again. If it is to be, "
+            "start a new run."
+        )
+    return _nth_id(ctx, len(held) + 1)
 
 
 def fresh_id(ctx: Context) -> str:
-    """Return an id that no containment has: what was lifted stays lifted in the record, under its
-    own."""
-    number = 1
-    while ctx.containments.get(_nth_id(ctx, number)) is not None:
-        number += 1
-    return _nth_id(ctx, number)
+    """Return an id that no containment has: ``<run>.<step>``, with a number if the step has held
+    before. What was lifted stays lifted in the record, under its own."""
+    return _nth_id(ctx, len(_held_before(ctx)) + 1)
+
+
+def _held_before(ctx: Context) -> list[Containment]:
+    """Return what this step has ever held, the oldest first."""
+    found: list[Containment] = []
+    while (one := ctx.containments.get(_nth_id(ctx, len(found) + 1))) is not None:
+        found.append(one)
+    return found
 
 
 def _nth_id(ctx: Context, number: int) -> str:
-    """Return ``<run>.<step>``, with a number if the step has held before."""
     stem = f"{ctx.run_id}.{ctx.step_id}"
     return stem if number == 1 else f"{stem}.{number}"
 

@@ -25,14 +25,15 @@ from itertools import product
 from actions.gateway.templates import common_template, example_of, openness, path_regex
 from bot.errors import BadInput
 from bot.model.containment import ANY_METHOD, Control, ControlKind, Principal
-from bot.model.endpoint import shape_of
+from bot.model.endpoint import shape_of, shape_of_key
 
 MAX_RATE_PER_S = 1_000_000.0
 
 SHADOWED = (ControlKind.BLOCK, ControlKind.ALLOW_ONLY, ControlKind.CLOSE)
 """What a shadow can stand for."""
 
-OVERRIDE_HEADERS = ("x-http-method-override", "x-http-method", "x-method-override")
+OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+OVERRIDE_HEADERS = tuple(name.lower() for name in OVERRIDES)
 """By these an upstream's framework may take a POST for another method."""
 
 
@@ -122,7 +123,9 @@ def rules_of(
         grouped.setdefault((control.method.upper(), path), set()).add(control)
     known = sorted(set(known))
     if by_path:
-        _add_shared(grouped, {_shape_of_key(key) for key in known})
+        _add_shared(
+            grouped, {(method.upper(), shape) for method, shape in map(shape_of_key, known)}
+        )
     for (method, path), group in grouped.items():
         for wider in _wider(method):
             group |= grouped.get((wider, path), set())
@@ -175,11 +178,6 @@ def _shared(grouped: _Grouped, one: str, other: str) -> Iterator[tuple[str, set[
             yield method, controls | more
         elif method in _wider(its):
             yield its, controls | more
-
-
-def _shape_of_key(key: str) -> tuple[str, str]:
-    method, _, path = key.partition(" ")
-    return method.upper(), shape_of(path)
 
 
 def _together(method: str, path: str, group: Iterable[Control]) -> Rules:

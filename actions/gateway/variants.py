@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from actions.gateway.rules import OVERRIDES
+
 _LETTER = re.compile("[A-Za-z]")
 _OVERRIDE_CARRIERS = ("POST", "PUT", "PATCH")
-_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
-_OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+"""Those that only read (RFC 9110, 9.2.1), and go without a body."""
 _REWRITES = ("X-Original-URL", "X-Rewrite-URL")
 _FORM = "application/x-www-form-urlencoded"
 NOWHERE = "firedoor-nowhere"
@@ -49,7 +51,7 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
     """
     segments = [segment for segment in path.split("/") if segment]
     found = [Variant(name, method, spelled) for name, spelled in _paths(path, segments)]
-    if method in _WITHOUT_BODY:
+    if method in SAFE_METHODS:
         found += [
             Variant(name, word, spelled)
             for name, word, spelled in _malformed(method, path)
@@ -64,11 +66,11 @@ def variants(method: str, path: str, methods_there: Iterable[str]) -> list[Varia
     if carrier is not None:
         found += [
             Variant(f"{carrier} with {name}", carrier, path, {name: method})
-            for name in (*_OVERRIDES, *(each.replace("-", "_") for each in _OVERRIDES))
+            for name in (*OVERRIDES, *(each.replace("-", "_") for each in OVERRIDES))
         ]
         found += [
             Variant(f"{carrier} with {value} in {name}", carrier, path, {name: value})
-            for name in _OVERRIDES
+            for name in OVERRIDES
             for value in (f"{method}, {carrier}", f"{carrier}, {method}")
         ]
         asked = f"_method={method}"

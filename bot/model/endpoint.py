@@ -17,6 +17,12 @@ def shape_of(template: str) -> str:
     return "/" + "/".join(PARAMETER.sub("{}", segment) for segment in segments)
 
 
+def shape_of_key(key: str) -> tuple[str, str]:
+    """Return the method and the shape of ``GET /api/orders/{order_id}``."""
+    method, _, path = key.partition(" ")
+    return method, shape_of(path)
+
+
 class Endpoint(Frozen):
     """
     A method and a path template, with who owns it and what data it shows.

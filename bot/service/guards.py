@@ -17,7 +17,7 @@ from typing import Any
 from bot.action import ChangeAction, Context
 from bot.errors import NotAllowed
 from bot.model.containment import Control, ControlKind
-from bot.model.endpoint import shape_of
+from bot.model.endpoint import shape_of_key
 from bot.model.plan import Brief, Plan
 from bot.ports import Transaction
 
@@ -84,8 +84,8 @@ class GuardRails:
 
     def unknown(self, endpoints: Iterable[str]) -> list[str]:
         """Return what is protected and is not among the keys of endpoints."""
-        known = {_spelled(key) for key in endpoints}
-        return [key for key in self.protected if _spelled(key) not in known]
+        known = {shape_of_key(key) for key in endpoints}
+        return [key for key in self.protected if shape_of_key(key) not in known]
 
     def is_used_up(self, by_alerts: Callable[[], int]) -> bool:
         """Tell whether alerts have done by themselves what they may."""
@@ -95,11 +95,6 @@ class GuardRails:
     @property
     def needs_share(self) -> bool:
         return self.max_share is not None
-
-
-def _spelled(key: str) -> tuple[str, str]:
-    method, _, path = key.partition(" ")
-    return method, shape_of(path)
 
 
 def briefed(

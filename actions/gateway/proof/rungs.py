@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from actions.gateway.desk import listed
-from actions.gateway.proof.target import MADE_UP, SAFE_METHODS, Target, said, send
-from actions.gateway.variants import Variant, variants
+from actions.gateway.proof.target import MADE_UP, Target, said, send
+from actions.gateway.variants import SAFE_METHODS, Variant, variants
 from actions.probe import Answer, Prober, Via, Who
 from bot.action import Context, Gateway, Support
 from bot.errors import BadInput
@@ -94,10 +94,12 @@ def _not_around(variant: Variant, target: Target, prober: Prober) -> Check:
 def _spelled(
     variant: Variant, path: str, target: Target, prober: Prober, via: Via = "gateway"
 ) -> Answer:
-    # A method that carries an override needs a body that a handler of its own would refuse.
-    body = target.body if variant.method.upper() in SAFE_METHODS else MADE_UP.encode()
     if variant.body is not None:
-        body = variant.body.encode()
+        body: bytes | None = variant.body.encode()
+    elif variant.method.upper() in SAFE_METHODS:
+        body = target.body
+    else:
+        body = MADE_UP.encode()  # what a handler of the method that carries an override refuses
     headers = {**target.headers, **variant.headers}
     return prober.request(variant.method, path, "owner", via, headers=headers, body=body)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from actions.gateway.variants import SAFE_METHODS
 from actions.probe import Answer, Prober, Via, Who
 from bot.model.answers import MARK_HEADER
 from bot.model.endpoint import Endpoint
 
 MADE_UP = "firedoor-probe"
 """Stands for a path parameter when no real object may be touched."""
-
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ class AdminApi:
         session = requests.Session()
         # No proxy, certificate or password of the environment's.
         session.trust_env = False
-        if self._url.startswith("https:"):
+        if self._url.lower().startswith("https:"):
             session.mount(self._url, _Trusting(self._trusted()))
         return session
 

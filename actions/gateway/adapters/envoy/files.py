@@ -183,8 +183,8 @@ class EnvoyGateway:
                     return
                 seen = f"reports version {reported or '(none)'}"
                 # Mostly it is taken by the next look; what is refused stays refused.
-                is_late = waited >= FIRST_POLLS_S and refusals_before is not None
-                if is_late and self._refusals() > (refusals_before or 0):
+                is_late = waited >= FIRST_POLLS_S
+                if is_late and refusals_before is not None and self._refusals() > refusals_before:
                     raise ProviderRefused(
                         f"Gateway {self._name} refuses routes {wanted} and serves on with "
                         f"{reported or 'none'}; the containment was not made. Envoy's own log "
